@@ -1,0 +1,32 @@
+# The two commands are `make study` and `make test`; both make .venv when it is not there.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+ACTIVATE = . .venv/bin/activate
+
+.PHONY: setup study test lint lock
+
+setup: .venv/.setup  ## .venv with what the study needs
+
+study: setup  ## the whole study: dvc repro
+	@$(ACTIVATE) && dvc repro
+
+test: .venv/.dev  ## all tests
+	@$(ACTIVATE) && python -m pytest
+
+lint: .venv/.dev  ## ruff and mypy
+	@$(ACTIVATE) && ruff check . && ruff format --check . && mypy
+
+lock: .venv/.dev  ## resolve requirements*.in into requirements*.txt
+	@$(ACTIVATE) && for name in requirements requirements-dev; do \
+	  pip-compile --quiet --upgrade --strip-extras --no-annotate --no-emit-index-url --no-emit-find-links \
+	    --output-file $$name.txt $$name.in && sed -i 's/^\(torch==[0-9.]*\)+.*/\1/' $$name.txt; done
+
+.venv/.setup: requirements.txt
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@echo "installing requirements.txt into .venv (some minutes the first time)"
+	@$(ACTIVATE) && pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/.dev: .venv/.setup requirements-dev.txt
+	@echo "installing requirements-dev.txt into .venv"
+	@$(ACTIVATE) && pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@

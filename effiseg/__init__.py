@@ -1,0 +1,1 @@
+"""EffiSeg: what makes a small segmentation network better, measured."""

@@ -1,0 +1,1 @@
+"""Data: label spaces, sources, the prepared form, augmentation, generated scenes."""

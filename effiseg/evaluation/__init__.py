@@ -1,0 +1,1 @@
+"""Evaluation: scores, floors to compare them with, and what a model costs to run."""

@@ -1,0 +1,146 @@
+"""Evaluation of one model on one split: streaming, at the labels' full resolution and on the quarter grid."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from effiseg.data.prepared import Split
+from effiseg.evaluation.metrics import Scores, confusion_matrix, scores
+from effiseg.models.norms import norm_places
+from effiseg.models.segformer import Segmenter
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Confusion matrices (classes, classes) of a split; `full` is the official protocol."""
+
+    full: Tensor
+    quarter: Tensor
+    classes: Sequence[str]
+
+    @property
+    def scores(self) -> Scores:
+        """Scores at the labels' full resolution."""
+        return scores(self.full, self.classes)
+
+    @property
+    def quarter_scores(self) -> Scores:
+        """Scores on the logits' 1/4 grid, the protocol of the paper."""
+        return scores(self.quarter, self.classes)
+
+    def headline(self) -> dict[str, float]:
+        """The three numbers that curves and tables show."""
+        return {
+            "miou": self.scores.miou,
+            "miou_quarter": self.quarter_scores.miou,
+            "pixel_accuracy": self.scores.pixel_accuracy,
+        }
+
+    def report(self, suffix: str = "") -> dict[str, Any]:
+        """The headline and every class's IoU, with `suffix` after each name."""
+        metrics = {**self.headline(), "iou": self.scores.iou}
+        return {name + suffix: value for name, value in metrics.items()}
+
+
+@torch.inference_mode()
+def evaluate(
+    model: Segmenter,
+    split: Split,
+    classes: Sequence[str],
+    *,
+    batch_size: int,
+    device: torch.device,
+    progress: bool = False,
+    across_processes: bool = False,
+) -> Evaluation:
+    """Count a model's predictions on `split`. Memory does not grow with the number of images.
+
+    Args:
+        across_processes: each process of torch.distributed counts its share of the images, and the counts are summed;
+            all of them must call.
+    """
+    was_training = model.training
+    model.eval()
+    confusion = torch.zeros(2, len(classes), len(classes), dtype=torch.int64, device=device)
+    rank, world = _rank_and_world() if across_processes else (0, 1)
+    indices = range(rank, len(split), world)
+    starts = range(0, len(indices), batch_size)
+    for start in tqdm(starts, desc="evaluate", unit="batch", disable=not progress, leave=False):
+        batch = list(indices[start : start + batch_size])
+        logits = model(torch.from_numpy(split.images[batch]).to(device)).float()
+        labels = torch.from_numpy(split.labels[batch]).to(device)
+        quarter_labels = F.interpolate(labels[:, None], size=logits.shape[2:], mode="nearest")[:, 0]
+        confusion[1] += confusion_matrix(logits.argmax(dim=1), quarter_labels, len(classes))
+        # one image at a time: full-resolution logits are the largest tensors of all
+        for image_logits, image_labels in zip(logits, labels, strict=True):
+            prediction = predict_classes(image_logits[None], image_labels.shape)[0]
+            confusion[0] += confusion_matrix(prediction, image_labels, len(classes))
+    if world > 1:
+        torch.distributed.all_reduce(confusion)
+    model.train(was_training)
+    full, quarter = confusion.cpu()
+    return Evaluation(full, quarter, classes)
+
+
+def predict_classes(logits: Tensor, size: Sequence[int]) -> Tensor:
+    """Logits (N, C, h, w) -> class map (N, H, W) int64 at `size`, upsampled bilinearly before the argmax."""
+    return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False).argmax(dim=1)
+
+
+@torch.inference_mode()
+def predict_panels(
+    model: Segmenter, split: Split, count: int, device: torch.device
+) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """Predictions on `count` evenly spread images, the same for every row: (indices (K,), class maps (K, H, W))."""
+    indices = np.unique(np.linspace(0, len(split) - 1, count).round().astype(np.int64))
+    maps = [
+        predict_classes(model(torch.from_numpy(split.images[[i]]).to(device)).float(), split.labels.shape[1:])
+        for i in indices
+    ]
+    return indices, torch.cat(maps).to(torch.uint8).cpu().numpy()
+
+
+@torch.inference_mode()
+def sample_norms(model: Segmenter, images: Tensor, points: int = 400) -> dict[str, NDArray[np.generic]]:
+    """What each norm of the encoder gets and gives on a batch: the motive for DyT and DyL.
+
+    Returns:
+        names (M,), kinds (M,), inputs (M, points) and outputs (M, points) float32, at the same random elements.
+    """
+    names, kinds, inputs, outputs, hooks = [], [], [], [], []
+    generator = torch.Generator().manual_seed(0)
+
+    def record(_module: torch.nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        index = torch.randint(output.numel(), (points,), generator=generator)
+        inputs.append(args[0].flatten()[index.to(output.device)].float().cpu().numpy())
+        outputs.append(output.flatten()[index.to(output.device)].float().cpu().numpy())
+
+    for _, name, holder, attribute in norm_places(model.network):
+        norm = getattr(holder, attribute)
+        names.append(name)
+        kinds.append(type(norm).__name__.lower())
+        hooks.append(norm.register_forward_hook(record))
+    try:
+        model.eval()(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {
+        "names": np.array(names),
+        "kinds": np.array(kinds),
+        "inputs": np.stack(inputs),
+        "outputs": np.stack(outputs),
+    }
+
+
+def _rank_and_world() -> tuple[int, int]:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1

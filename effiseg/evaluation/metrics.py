@@ -1,0 +1,60 @@
+"""Segmentation scores from one streaming confusion matrix."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from effiseg.schema import IGNORE_INDEX
+
+
+def confusion_matrix(predictions: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Count pixels by (true class, predicted class); ignored pixels are left out.
+
+    Args:
+        predictions: trainIds of any integer type and shape.
+        labels: trainIds and `IGNORE_INDEX`, same shape.
+
+    Returns:
+        (classes, classes) int64, rows are the truth.
+    """
+    valid = labels != IGNORE_INDEX
+    pairs = labels[valid].long() * classes + predictions[valid].long()
+    return torch.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a confusion matrix says.
+
+    Attributes:
+        miou: mean IoU over the classes that occur in the labels.
+        pixel_accuracy: share of valid pixels predicted right.
+        iou: IoU per class name; NaN for a class that does not occur in the labels.
+    """
+
+    miou: float
+    pixel_accuracy: float
+    iou: dict[str, float]
+
+    @property
+    def absent(self) -> list[str]:
+        """Classes that the labels do not hold and that the mean leaves out."""
+        return [name for name, value in self.iou.items() if math.isnan(value)]
+
+
+def scores(confusion: Tensor, classes: Sequence[str]) -> Scores:
+    """IoU = TP / (TP + FP + FN) per class, as the Cityscapes protocol has it, in float64.
+
+    A class that the labels do not hold is NaN whatever was predicted, so that every row's mean is over the same classes.
+    """
+    counts = confusion.double().cpu()
+    hits, actual, predicted = counts.diagonal(), counts.sum(dim=1), counts.sum(dim=0)
+    iou = torch.where(actual > 0, hits / (actual + predicted - hits), math.nan)
+    return Scores(
+        miou=iou.nanmean().item(),
+        pixel_accuracy=(hits.sum() / actual.sum()).item(),
+        iou=dict(zip(classes, iou.tolist(), strict=True)),
+    )

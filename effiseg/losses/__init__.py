@@ -1,0 +1,1 @@
+"""Losses: pure functions, and the table of terms that params.yaml weighs."""

@@ -1,0 +1,52 @@
+"""Losses against the labels.
+
+Shapes throughout: logits (N, C, H, W) of any float type, computed in float32; labels (N, H, W) uint8 or int64 with
+trainIds and `IGNORE_INDEX`; the result is a float32 scalar. A batch without a single valid pixel gives 0 with gradient 0.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from effiseg.schema import IGNORE_INDEX
+
+
+def weighted_cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor) -> Tensor:
+    """Cross-entropy, the mean over valid pixels weighted by their class: sum w_y * -log p_y / sum w_y."""
+    labels = labels.long()
+    total = F.cross_entropy(logits.float(), labels, class_weights, ignore_index=IGNORE_INDEX, reduction="sum")
+    valid = labels != IGNORE_INDEX
+    # clamped: without a valid pixel both sums are 0
+    return total / (class_weights[labels.where(valid, 0)] * valid).sum().clamp_min(class_weights.min())
+
+
+def dice_loss(logits: Tensor, labels: Tensor, smooth: float) -> Tensor:
+    """Soft Dice (Milletari et al. 2016): 1 - (2 sum pg + smooth) / (sum p + sum g + smooth), over the whole batch.
+
+    The mean is over the classes that the batch's labels hold: an absent class has nothing to overlap with, and void
+    pixels enter neither sum.
+    """
+    classes = logits.shape[1]
+    labels = labels.long()
+    valid = labels != IGNORE_INDEX
+    index = labels.where(valid, 0)
+    probabilities = logits.float().softmax(dim=1)
+    # the overlap needs only each pixel's probability of its own class: no one-hot labels
+    of_label = probabilities.gather(1, index[:, None])[:, 0][valid]
+    overlap = of_label.new_zeros(classes).index_add(0, labels[valid], of_label)
+    predicted = (probabilities * valid[:, None]).sum(dim=(0, 2, 3))
+    actual = torch.bincount(labels[valid], minlength=classes)
+    per_class = 1 - (2 * overlap + smooth) / (predicted + actual + smooth)
+    present = actual > 0
+    return (per_class * present).sum() / present.sum().clamp_min(1)
+
+
+def focal_loss(logits: Tensor, labels: Tensor, alpha: Tensor, gamma: float) -> Tensor:
+    """Focal loss (Lin et al. 2017): -alpha_y (1 - p_y)^gamma log p_y, the mean over valid pixels; alpha (C,)."""
+    labels = labels.long()
+    valid = labels != IGNORE_INDEX
+    index = labels.where(valid, 0)
+    log_p = logits.float().log_softmax(dim=1).gather(1, index[:, None])[:, 0]
+    # clamped: rounding may push p past 1, and powers below 1 have no finite slope at 0
+    modulation = (1 - log_p.exp()).clamp_min(1e-6) ** gamma
+    return (-alpha[index] * modulation * log_p * valid).sum() / valid.sum().clamp_min(1)

@@ -1,0 +1,1 @@
+"""Models: SegFormer and its variants, checkpoints of our own and of others."""

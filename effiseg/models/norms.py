@@ -1,0 +1,80 @@
+"""What may stand in place of LayerNorm, and where.
+
+A new norm is one class and one line in `NORMS`.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from transformers import SegformerForSemanticSegmentation
+
+from effiseg.schema import Norms
+
+
+class DyT(nn.Module):
+    """Dynamic Tanh (Zhu et al. 2025, arXiv 2503.10622): gamma * tanh(alpha * x) + beta.
+
+    Shape: (..., channels) -> the same. alpha is one scalar, gamma and beta are per channel; all are learned.
+    """
+
+    def __init__(self, channels: int, alpha_init: float) -> None:
+        super().__init__()
+        self.alpha_init = alpha_init
+        self.alpha = nn.Parameter(torch.full((1,), alpha_init))
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(self.alpha * x) * self.weight + self.bias
+
+    def extra_repr(self) -> str:
+        return f"{len(self.weight)}, alpha_init={self.alpha_init}"
+
+
+class DyL(nn.Module):
+    """Dynamic Linear: gamma * (alpha * x) + beta, all three per channel and learned.
+
+    Shape: (..., channels) -> the same. Affine, so that it folds into a linear layer that follows it.
+    """
+
+    def __init__(self, channels: int, alpha_init: float) -> None:
+        super().__init__()
+        self.alpha_init = alpha_init
+        self.alpha = nn.Parameter(torch.full((channels,), alpha_init))
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.addcmul(self.bias, x, self.alpha * self.weight)
+
+    def extra_repr(self) -> str:
+        return f"{len(self.weight)}, alpha_init={self.alpha_init}"
+
+
+NORMS: dict[str, type[nn.Module]] = {"dyt": DyT, "dyl": DyL}  # `layernorm` is what SegFormer has
+
+
+def norm_places(network: SegformerForSemanticSegmentation) -> Iterator[tuple[str, str, nn.Module, str]]:
+    """Every norm of the encoder as (place, name, module that holds it, attribute).
+
+    B0 has 30: 4 at patch_embedding, 16 at block, 6 at sequence_reduction, 4 at stage_output.
+    """
+    for i, stage in enumerate(network.segformer.stages):
+        yield "patch_embedding", f"stage{i + 1}.patch_embedding", stage.patch_embeddings, "layer_norm"
+        for j, block in enumerate(stage.blocks):
+            yield "block", f"stage{i + 1}.block{j + 1}.before_attention", block, "layernorm_before"
+            if block.attention.sequence_reduction_ratio > 1:
+                reduction = block.attention.sequence_reduction
+                yield "sequence_reduction", f"stage{i + 1}.block{j + 1}.sequence_reduction", reduction, "layer_norm"
+            yield "block", f"stage{i + 1}.block{j + 1}.before_mlp", block, "layernorm_after"
+        yield "stage_output", f"stage{i + 1}.output", stage, "layer_norm"
+
+
+def swap_norms(network: SegformerForSemanticSegmentation, norms: Norms, alpha_init: float) -> None:
+    """Put the norms that `norms` names in place of the LayerNorms of a freshly built network."""
+    for place, _, holder, attribute in norm_places(network):
+        chosen = getattr(norms, place)
+        if chosen != "layernorm":
+            (channels,) = getattr(holder, attribute).normalized_shape
+            setattr(holder, attribute, NORMS[chosen](channels, alpha_init))

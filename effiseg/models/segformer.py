@@ -1,0 +1,131 @@
+"""SegFormer with its input normalisation: built from the params, saved and loaded whole."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import SegformerConfig, SegformerForSemanticSegmentation
+from transformers.utils import logging
+
+from effiseg.errors import EffiSegError
+from effiseg.models.head import ExactDecodeHead
+from effiseg.models.norms import swap_norms
+from effiseg.models.weights import load_strictly, read_tensors, to_transformers
+from effiseg.outputs import Outputs
+from effiseg.schema import Model
+
+logging.disable_progress_bar()  # saving one small file needs no bar, least of all inside that of the training
+
+VARIANTS: dict[str, dict[str, object]] = {
+    "b0": {"hidden_sizes": [32, 64, 160, 256], "depths": [2, 2, 2, 2], "decoder_hidden_size": 256},
+    "b2": {"hidden_sizes": [64, 128, 320, 512], "depths": [3, 4, 6, 3], "decoder_hidden_size": 768},
+}
+
+
+class Segmenter(nn.Module):
+    """A SegFormer that takes plain pixels: mean and standard deviation live with the model."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: SegformerForSemanticSegmentation, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.network = network
+        # on the 0..255 scale of the pixels
+        self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """RGB pixels 0..255, uint8 or float, (N, 3, H, W) -> logits (N, classes, H/4, W/4)."""
+        logits = self.outputs(images).logits
+        assert logits is not None
+        return logits
+
+    def outputs(self, images: Tensor, *, with_logits: bool = True) -> Outputs:
+        """One pass with everything that the losses may want; the head is skipped when nobody wants the logits."""
+        result = Outputs()
+        x = (images - self.mean) / self.std
+        for stage in self.network.segformer.stages:
+            tokens, height, width = stage.patch_embeddings(x)
+            result.embeddings.append(tokens)
+            for block in stage.blocks:
+                tokens = block(tokens, height, width)
+            tokens = stage.layer_norm(tokens)
+            x = tokens.transpose(1, 2).reshape(len(tokens), -1, height, width)
+            result.features.append(x)
+        if with_logits:
+            result.logits = self.network.decode_head(result.features)
+        return result
+
+
+def transformers_config(model: Model, classes: Sequence[str]) -> SegformerConfig:
+    """The transformers configuration of a model; what transformers does not know stands under `effiseg`."""
+    names = dict(enumerate(classes))
+    return SegformerConfig(
+        **VARIANTS[model.variant],
+        id2label=names,
+        label2id={name: index for index, name in names.items()},
+        effiseg=model.model_dump(),
+    )
+
+
+def build_model(model: Model, classes: Sequence[str]) -> Segmenter:
+    """A randomly initialised network (torch's global generator) as `model` describes it."""
+    config = transformers_config(model, classes)
+    network = SegformerForSemanticSegmentation(config)
+    head = ExactDecodeHead(config)
+    head.load_state_dict(network.decode_head.state_dict())
+    network.decode_head = head
+    swap_norms(network, model.norms, model.alpha_init)
+    return Segmenter(network, model.mean, model.std)
+
+
+def save_model(model: Segmenter, folder: Path) -> None:
+    """Write config.json and model.safetensors in transformers' format, whole or not at all.
+
+    LayerNorm models open in plain transformers by `SegformerForSemanticSegmentation.from_pretrained(folder)`.
+    """
+    partial, old = folder.with_name(f".{folder.name}.partial"), folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(partial, ignore_errors=True)
+    model.network.save_pretrained(partial)
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+    partial.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load_model(folder: Path) -> Segmenter:
+    """Read what `save_model` wrote; in eval mode.
+
+    Raises:
+        EffiSegError: a file is missing or damaged, or the weights do not fit the configuration.
+    """
+    settings, classes = read_model_config(folder)
+    model = build_model(settings, classes)
+    tensors = to_transformers(read_tensors(folder / "model.safetensors"), num_labels=len(classes))
+    load_strictly(model.network, tensors, origin=str(folder))
+    return model.eval()
+
+
+def read_model_config(folder: Path) -> tuple[Model, list[str]]:
+    """The model's settings and class names from its config.json.
+
+    Raises:
+        EffiSegError: the file is missing, damaged, or was not written by EffiSeg.
+    """
+    path = folder / "config.json"
+    try:
+        content = json.loads(path.read_text())
+        names = content["id2label"]
+        return Model(**content["effiseg"]), [names[str(index)] for index in range(len(names))]
+    except FileNotFoundError:
+        raise EffiSegError(f"{path}: not found; expected a model folder that EffiSeg wrote") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise EffiSegError(
+            f"{path}: not the configuration of an EffiSeg model ({reason}); train the row again"
+        ) from None

@@ -1,0 +1,1 @@
+"""What stage scripts share: the command line, the workspace, and MLflow."""

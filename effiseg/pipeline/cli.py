@@ -1,0 +1,59 @@
+"""How every stage script begins and ends: one line on standard error when something is wrong, and an honest status."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+
+from effiseg.errors import EffiSegError
+
+DEBUG = "EFFISEG_DEBUG"
+
+
+def run(main: Callable[[], None]) -> None:
+    """Call `main` and leave with status 0 on success, 1 on an error, 130 or 143 when interrupted.
+
+    The traceback is shown only with EFFISEG_DEBUG=1.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        main()
+    except KeyboardInterrupt:
+        _leave("interrupted; the same command goes on from the last checkpoint", 130)
+    except EffiSegError as error:
+        _leave(str(error), 1)
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        _leave(f"unexpected {type(error).__name__}: {reason} ({DEBUG}=1 shows the traceback)", 1)
+
+
+def row_arguments(description: str) -> argparse.Namespace:
+    """--experiment and --seed, as dvc.yaml passes them to the stages of one row."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--experiment", required=True, help="a row of params.yaml's experiments")
+    parser.add_argument("--seed", required=True, type=int)
+    return parser.parse_args()
+
+
+def no_arguments(description: str) -> None:
+    """Refuse any argument, and answer --help."""
+    argparse.ArgumentParser(description=description).parse_args()
+
+
+def is_first_process() -> bool:
+    """Whether this is the one process that writes and logs, also under torchrun or accelerate."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _leave(message: str, status: int) -> None:
+    if os.environ.get(DEBUG) == "1" and sys.exc_info()[0] is not None:
+        raise
+    if is_first_process():
+        print(f"error: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    sys.exit(143)

@@ -1,0 +1,214 @@
+"""The one file that touches MLflow.
+
+Every stage is a run below one parent run per study. The default store is `mlflow.db` in the repository, where `mlflow ui`
+without arguments finds it; MLFLOW_TRACKING_URI names a server instead. A store that cannot be reached is an error before
+the work starts; one that goes away later costs a warning, never the work.
+"""
+
+import logging
+import os
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from effiseg.errors import EffiSegError
+from effiseg.pipeline.workspace import repository
+
+# before mlflow is imported: no telemetry, and an unreachable server is told in seconds, not minutes
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+
+import mlflow
+from mlflow.data.dataset_source_registry import resolve_dataset_source
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.entities import Metric, Run
+from mlflow.exceptions import MlflowException
+
+logging.getLogger("mlflow").setLevel(logging.WARNING)
+warnings.filterwarnings("ignore", message="The specified dataset source can be interpreted in multiple ways")
+
+EXPERIMENT = "effiseg"
+STUDY_TAG = "effiseg.study"
+PARENT_TAG = "mlflow.parentRunId"
+FLUSH_SECONDS = 5.0
+PYFUNC = Path(__file__).with_name("pyfunc.py")
+
+
+class Tracker:
+    """One run. Logging calls never raise: what the store refuses is kept and tried again, and told once."""
+
+    def __init__(self, run: Run) -> None:
+        self.run_id: str = run.info.run_id
+        self._client = mlflow.MlflowClient()
+        self._waiting: list[Metric] = []
+        self._flushed = time.monotonic()
+        self._warned = False
+
+    def metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Log numbers at a step; sent in batches, since a single call costs milliseconds."""
+        now = int(1000 * time.time())
+        self._waiting += [Metric(name, value, now, step) for name, value in metrics.items() if value == value]
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self.flush()
+
+    def params(self, params: Mapping[str, Any]) -> None:
+        """Log settings, nested keys joined by dots."""
+        flat = {key: str(value) for key, value in _flatten(params)}
+        self._try(lambda: mlflow.log_params(flat, run_id=self.run_id))
+
+    def tags(self, tags: Mapping[str, Any]) -> None:
+        """Set tags."""
+        self._try(lambda: mlflow.set_tags({key: str(value) for key, value in tags.items()}))
+
+    def artifact(self, path: Path, folder: str | None = None) -> None:
+        """Keep a file, or a folder with all that is in it."""
+        log = mlflow.log_artifacts if path.is_dir() else mlflow.log_artifact
+        self._try(lambda: log(str(path), folder))
+
+    def dataset(self, name: str, root: str, digest: str, context: str) -> None:
+        """Tell which data the run used: the digest is that of the prepared form (its first 36 characters)."""
+        source = resolve_dataset_source(Path(root).absolute().as_uri())
+        self._try(lambda: mlflow.log_input(MetaDataset(source, name=name, digest=digest[:36]), context=context))
+
+    def model(self, folder: Path, requirements: list[str]) -> None:
+        """Keep a model folder as an MLflow model: images (N, H, W, 3) uint8 in, class maps (N, H, W) out."""
+        from effiseg.pipeline.pyfunc import signature
+
+        def log() -> None:
+            with warnings.catch_warnings():
+                # MLflow would rather infer the signature that is given
+                warnings.simplefilter("ignore")
+                mlflow.pyfunc.log_model(
+                    name="model",
+                    python_model=str(PYFUNC),
+                    artifacts={"model": str(folder)},
+                    code_paths=[str(PYFUNC.parents[1])],
+                    pip_requirements=requirements,
+                    signature=signature(),
+                )
+
+        self._try(log)
+
+    def flush(self) -> None:
+        """Send the waiting numbers."""
+        batch, self._waiting = self._waiting, []
+        self._flushed = time.monotonic()
+        if batch and not self._try(lambda: self._client.log_batch(self.run_id, metrics=batch)):
+            self._waiting = batch + self._waiting
+
+    def _try(self, call: Callable[[], Any]) -> bool:
+        try:
+            call()
+        # any failure of the store, whatever its type, must not end a training
+        except Exception as error:
+            if not self._warned:
+                reason = " ".join(str(error).split())[:200]
+                print(f"warning: MLflow does not take what is logged ({reason}); the work goes on", file=sys.stderr)
+            self._warned = True
+            return False
+        return True
+
+
+@contextmanager
+def track(
+    name: str, source: str, *, tags: Mapping[str, Any] | None = None, resume: Path | None = None
+) -> Iterator[Tracker]:
+    """A run named `name` (and the DVC experiment's name, if one runs) below the study's parent run.
+
+    Args:
+        source: the data set, part of the study's name.
+        tags: beside git commit, DVC stage and DVC experiment, which are always set.
+        resume: a file that holds the run's id, so that a killed stage goes on in the same run.
+
+    Raises:
+        EffiSegError: the tracking store cannot be reached or used.
+    """
+    experiment = os.environ.get("DVC_EXP_NAME", "")
+    suffix = f"/{experiment}" if experiment else ""
+    try:
+        parent = _prepare_store(f"study-{source}{suffix}")
+        run = _start(name + suffix, parent, resume)
+    except (MlflowException, OSError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise EffiSegError(
+            f"MLflow at {mlflow.get_tracking_uri()} cannot be used ({reason}); start that server, or unset "
+            "MLFLOW_TRACKING_URI to use mlflow.db in the repository"
+        ) from None
+    tracker = Tracker(run)
+    tracker.tags(_provenance(experiment) | dict(tags or {}))
+    status = "FAILED"
+    try:
+        yield tracker
+        status = "FINISHED"
+    except (KeyboardInterrupt, SystemExit):
+        status = "KILLED"
+        raise
+    finally:
+        tracker.flush()
+        tracker._try(lambda: mlflow.end_run(status))
+
+
+def _prepare_store(study: str) -> str:
+    """Set the store up and find or make the study's parent run; one process at a time, since creation races."""
+    root = repository()
+    if "MLFLOW_TRACKING_URI" not in os.environ:
+        mlflow.set_tracking_uri(f"sqlite:///{root / 'mlflow.db'}")
+    client = mlflow.MlflowClient()
+    (root / ".ckpt").mkdir(exist_ok=True)
+    with FileLock(root / ".ckpt" / "mlflow.lock"):
+        found = client.get_experiment_by_name(EXPERIMENT)
+        # explicit and absolute: a stage in a temporary folder must not leave its artifacts there
+        local = mlflow.get_tracking_uri().startswith("sqlite:")
+        location = (root / "mlartifacts").as_uri() if local else None
+        experiment_id = found.experiment_id if found else client.create_experiment(EXPERIMENT, location)
+        mlflow.set_experiment(experiment_id=experiment_id)
+        parents = client.search_runs([experiment_id], f"tags.`{STUDY_TAG}` = '{study}'", max_results=1)
+        if parents:
+            return str(parents[0].info.run_id)
+        parent = client.create_run(experiment_id, run_name=study, tags={STUDY_TAG: study})
+        client.set_terminated(parent.info.run_id)
+        return str(parent.info.run_id)
+
+
+def _start(name: str, parent: str, resume: Path | None) -> Run:
+    if resume and resume.is_file():
+        try:
+            return mlflow.start_run(run_id=resume.read_text())
+        except MlflowException:
+            # deleted, or made in another store: go on in a new run
+            resume.unlink()
+    run = mlflow.start_run(run_name=name, parent_run_id=parent)
+    if resume:
+        resume.write_text(run.info.run_id)
+    return run
+
+
+def _provenance(experiment: str) -> dict[str, str]:
+    command = ["git", "rev-parse", "--quiet", "--verify", "HEAD"]
+    commit = subprocess.run(command, cwd=repository(), capture_output=True, text=True, check=False).stdout.strip()
+    stage = os.environ.get("DVC_STAGE", "")
+    return {"git.commit": commit, "dvc.stage": stage, "dvc.experiment": experiment}
+
+
+def git_commit() -> str:
+    """The commit that the repository stands at; empty outside git."""
+    return _provenance("")["git.commit"]
+
+
+def _flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in params.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{path}.")
+        else:
+            yield path, value

@@ -1,0 +1,67 @@
+"""Writes the report: comparison.csv, comparison.md and the figures."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from effiseg.config import Config
+from effiseg.report.collect import Results, collect
+from effiseg.report.figures import write_figures
+from effiseg.report.page import page
+from effiseg.report.records import Metrics
+from effiseg.report.tables import comparison
+
+
+@dataclass(frozen=True)
+class ReportSummary:
+    """What tracking shows of a report.
+
+    Attributes:
+        metrics: "<experiment>-<seed>.<score>" -> final value, of rows, teacher and floors ("largest_class.miou").
+        figures: the written figures.
+    """
+
+    metrics: dict[str, float]
+    figures: list[Path]
+
+
+def build_report(config: Config, root: Path, out: Path) -> ReportSummary:
+    """Read the study's results below `root` and write its report to the folder `out`, whole or not at all.
+
+    Raises:
+        EffiSegError: a result is missing, damaged or does not belong to the others.
+    """
+    results = collect(config, root)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # a sibling, so that the last step is a rename within one file system
+    with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
+        new = Path(scratch) / "new"
+        (new / "figures").mkdir(parents=True)
+        comparison(results).to_csv(new / "comparison.csv", index=False, lineterminator="\n")
+        (new / "comparison.md").write_text(page(results), encoding="utf-8", newline="\n")
+        figures = write_figures(results, new / "figures")
+        _replace(out, new, aside=Path(scratch) / "old")
+    return ReportSummary(_final_metrics(results), [out / "figures" / figure.name for figure in figures])
+
+
+def _replace(out: Path, new: Path, aside: Path) -> None:
+    if out.exists():
+        out.rename(aside)
+    try:
+        new.rename(out)
+    except OSError:
+        if aside.exists():
+            aside.rename(out)
+        raise
+
+
+def _final_metrics(results: Results) -> dict[str, float]:
+    sources: dict[str, Metrics] = {f"{run.experiment}-{run.seed}": run.metrics for run in results.runs}
+    sources |= {f"teacher-{results.config.teacher.seed}": results.teacher, **dict(results.floors)}
+    return {
+        f"{name}.{score}": value
+        for name, metrics in sources.items()
+        for score in ("miou", "miou_quarter", "pixel_accuracy")
+        if not math.isnan(value := getattr(metrics, score))
+    }

@@ -1,0 +1,129 @@
+"""Figures of single samples: predictions side by side, and what the norms do to their inputs."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from numpy.typing import NDArray
+
+from effiseg.errors import EffiSegError
+from effiseg.report.collect import BASELINE, Norm, Results, Run
+from effiseg.report.records import REPAIR
+from effiseg.report.style import WIDTH, footer, grid, looks, new_figure, swatches
+
+_PANEL_COLUMNS = 4  # validation images side by side
+_LABEL_WIDTH = 1.1  # inches, for the names of the rows
+_NORM_COLUMNS = 4
+_MOST_KINDS = 4  # arrangements of norms shown; more would not be read
+_NORM_NAMES = (
+    *(f"stage{stage}.patch_embedding" for stage in (1, 2, 3, 4)),
+    "stage1.block1.before_attention",
+    "stage1.block1.sequence_reduction",
+    "stage1.block1.before_mlp",
+    "stage1.output",
+)
+_NORM_TITLES = {"layernorm": "LayerNorm", "dyt": "DyT", "dyl": "DyL"}
+
+
+def panels(results: Results) -> Figure:
+    """Validation images side by side; below each the truth and every row's prediction."""
+    runs = [results.of(name)[0] for name in results.experiments]
+    indices, tiles = _tiles(results, runs)
+    colours = {name: look.colour for name, look in looks(results.config).items()}
+    columns = min(_PANEL_COLUMNS, len(indices))
+    blocks = [range(start, min(start + columns, len(indices))) for start in range(0, len(indices), columns)]
+    lines = len(tiles) * len(blocks)
+    height, width = results.data.full_size
+    line_height = (WIDTH - _LABEL_WIDTH) / columns * height / width
+    legend_height = 0.2 * math.ceil(len(results.data.classes) / 7) + 0.2
+    figure = new_figure(1.05 * line_height * lines + legend_height, "Validation images and predictions", 0.015)
+    cells = figure.add_gridspec(lines + 1, columns, height_ratios=[*[line_height] * lines, legend_height])
+    for block, chosen in enumerate(blocks):
+        for line, (name, images) in enumerate(tiles.items()):
+            for column, i in enumerate(chosen):
+                axes = figure.add_subplot(cells[block * len(tiles) + line, column])
+                _show(axes, images[i], height / width)
+                if column == 0:
+                    colour = colours.get(name, "#000000")
+                    axes.set_ylabel(name, rotation=0, ha="right", va="center", color=colour, fontweight="bold")
+    legend = figure.add_subplot(cells[-1, :])
+    legend.set_axis_off()
+    legend.legend(handles=swatches(results), loc="center", ncols=7, fontsize=8, handlelength=1.2)
+    footer(figure, results, f"seed {runs[0].seed}, last epoch; black: void")
+    return figure
+
+
+def _tiles(results: Results, runs: list[Run]) -> tuple[NDArray[np.intp], dict[str, NDArray[np.uint8]]]:
+    """Indices of the images shown, and per line of the figure the RGB images (K, H, W, 3)."""
+    split = results.data.val
+    indices, _ = runs[0].panels()
+    if len(indices) == 0 or indices.min() < 0 or indices.max() >= len(split.names):
+        raise _unfit(runs[0].folder)
+    palette = np.zeros((256, 3), dtype=np.uint8)
+    palette[: len(results.data.colours)] = results.data.colours
+    tiles = {
+        "image": np.asarray(split.images[indices]).transpose(0, 2, 3, 1),
+        "truth": palette[np.asarray(split.labels[indices])],
+    }
+    for run in runs:
+        own, predictions = run.panels()
+        if not np.array_equal(own, indices) or predictions.shape != (len(indices), *results.data.full_size):
+            raise _unfit(run.folder)
+        tiles[run.experiment] = palette[predictions]
+    return indices, tiles
+
+
+def _unfit(folder: Path) -> EffiSegError:
+    return EffiSegError(f"{folder / 'panels.npz'}: does not fit the validation images or the other rows; {REPAIR}")
+
+
+def _show(axes: Axes, image: NDArray[np.uint8], aspect: float) -> None:
+    axes.imshow(image, aspect="auto")
+    axes.set_box_aspect(aspect)
+    axes.set(xticks=[], yticks=[])
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+
+
+def norm_scatter(results: Results) -> Figure:
+    """Inputs of the norms against their outputs, one block per arrangement of norms."""
+    groups = _arrangements(results)
+    shown = list(groups.items())[:_MOST_KINDS]
+    lines = [math.ceil(len(norms) / _NORM_COLUMNS) for _, norms in shown]
+    figure = new_figure(
+        0.9 + sum(0.4 + 2.0 * count for count in lines), "What the norms do: input to the right, output upwards"
+    )
+    colours = looks(results.config)
+    parts = figure.subfigures(len(shown), 1, height_ratios=lines, squeeze=False)[:, 0]
+    for part, (rows, norms) in zip(parts, shown, strict=True):
+        part.suptitle(", ".join(rows), x=0.01, ha="left", fontsize=11, color=colours[rows[0]].colour)
+        _scatter(part, norms, colours[rows[0]].colour)
+    left_out = f"; {len(groups) - len(shown)} more arrangements not shown" if len(groups) > len(shown) else ""
+    seed = results.config.study.seeds[0]
+    footer(figure, results, f"sampled elements after training, seed {seed}, first row of each block{left_out}")
+    return figure
+
+
+def _arrangements(results: Results) -> dict[tuple[str, ...], dict[str, Norm]]:
+    """Rows grouped by which norm stands where, the baseline's group first, with the norms of the group's first row."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    chosen: dict[tuple[str, ...], dict[str, Norm]] = {}
+    for name in sorted(results.experiments, key=lambda name: name != BASELINE):
+        run = results.of(name)[0]
+        norms = run.norms()
+        selected = {place: norms[place] for place in _NORM_NAMES if place in norms}
+        if not selected:
+            raise EffiSegError(f"{run.folder / 'norms.npz'}: holds none of the norms shown; {REPAIR}")
+        kinds = tuple(norm.kind for norm in norms.values())
+        groups.setdefault(kinds, []).append(name)
+        chosen.setdefault(kinds, selected)
+    return {tuple(rows): chosen[kinds] for kinds, rows in groups.items()}
+
+
+def _scatter(part: SubFigure, norms: dict[str, Norm], colour: str) -> None:
+    for axes, (name, norm) in zip(grid(part, len(norms), _NORM_COLUMNS), norms.items(), strict=True):
+        axes.scatter(norm.inputs, norm.outputs, s=5, color=colour, alpha=0.4, linewidths=0)
+        axes.set_title(f"{name}\n{_NORM_TITLES.get(norm.kind, norm.kind)}", fontsize=8)
+        axes.tick_params(labelsize=7)

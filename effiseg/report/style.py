@@ -1,0 +1,102 @@
+"""How all figures look: one colour and line per row, one footer, one way to save."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, FigureBase
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import Patch
+
+from effiseg.config import Config
+from effiseg.data.labels import Colour
+from effiseg.report.collect import Results
+
+DPI = 110
+WIDTH = 10.0  # inches, of every figure
+TEACHER = "#7F7F7F"
+_GAP = 0.08  # inches between the canvas and its title or footer
+
+# Okabe and Ito's palette, which colour-blind readers can tell apart; its yellow is too pale on white
+_COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7")
+_LINES = ("-", "--", ":", "-.")
+_STYLE = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#E4E4E4",
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "image.interpolation": "auto",
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one row is drawn, in every figure."""
+
+    colour: str
+    line: str
+
+
+def looks(config: Config) -> dict[str, Look]:
+    """The look of each row by its place in params.yaml, so that leaving a row out recolours no other."""
+    return {
+        name: Look(_COLOURS[i % len(_COLOURS)], _LINES[i // len(_COLOURS) % len(_LINES)])
+        for i, name in enumerate(config.experiments)
+    }
+
+
+@contextmanager
+def plain_style() -> Iterator[None]:
+    """matplotlib's defaults with ours on top, whatever the user's matplotlibrc says."""
+    with matplotlib.style.context(["default", _STYLE]):
+        yield
+
+
+def new_figure(height: float, title: str, padding: float = 0.04) -> Figure:
+    """An empty figure of the common width; `padding` in inches stands around each panel."""
+    layout = ConstrainedLayoutEngine(w_pad=padding, h_pad=padding, wspace=padding / 2, hspace=padding / 2)
+    figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout=layout)
+    # title and footer stand outside the canvas, where no legend can meet them; `save` fits the picture around them
+    figure.text(0.01, 1 + _GAP / height, title, va="bottom", fontsize=13, fontweight="bold")
+    return figure
+
+
+def footer(figure: Figure, results: Results, note: str = "") -> None:
+    """Say below the figure what data it shows."""
+    scenes = " (generated scenes)" if results.data.source == "synthetic" else ""
+    text = f"{note}\n" if note else ""
+    text += f"data set: {results.data.source}{scenes}, digest {results.data.digest[:12]}"
+    figure.text(0.01, -_GAP / figure.get_figheight(), text, va="top", fontsize=8, color="#606060")
+
+
+def grid(figure: FigureBase, count: int, columns: int, **options: object) -> list[Axes]:
+    """`count` axes in lines of `columns`; the options go to each of them."""
+    lines = -(-count // columns)
+    return [figure.add_subplot(lines, columns, i + 1, **options) for i in range(count)]
+
+
+def swatches(results: Results) -> list[Patch]:
+    """A legend of the data set's classes in its colours."""
+    return [
+        Patch(facecolor=hexadecimal(colour), label=name)
+        for name, colour in zip(results.data.classes, results.data.colours, strict=True)
+    ]
+
+
+def hexadecimal(colour: Colour) -> str:
+    """An RGB colour as matplotlib takes it."""
+    return "#{:02x}{:02x}{:02x}".format(*colour)
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a PNG that depends on nothing but what is drawn."""
+    figure.savefig(path, bbox_inches="tight", pad_inches=0.12, metadata={"Software": None})
+    return path

@@ -1,0 +1,202 @@
+"""The tables: comparison.csv at full precision, and its Markdown sisters rounded for reading."""
+
+import math
+from collections.abc import Iterable, Sequence
+from statistics import mean, stdev
+
+import pandas as pd
+
+from effiseg.report.collect import BASELINE, Results, Run
+from effiseg.report.paper import PAPER_ROWS, PaperRow
+from effiseg.report.records import Metrics, Profile, Speed
+
+COLUMNS = (
+    "experiment",
+    "seed",
+    "dataset",
+    "miou",
+    "miou_quarter",
+    "pixel_accuracy",
+    "params_m",
+    "gmacs",
+    "gmacs_paper",
+    "fps",
+    "latency_ms",
+    "delta_miou",
+    "train_minutes",
+    "miou_best",
+    "best_epoch",
+    "gmacs_exact",
+    "latency_p95_ms",
+    "device",
+    "precision",
+    "images_per_second",
+    "peak_memory_mb",
+    "profile_device",
+    "profile_precision",
+)
+NONE = "–"
+
+
+def comparison(results: Results) -> pd.DataFrame:
+    """One line per row and seed, then the teacher and the floors; cells where nothing applies are empty."""
+    lines = [_run_cells(results, run) for run in results.runs]
+    teacher = {"experiment": "teacher", "seed": results.config.teacher.seed}
+    lines.append(teacher | _scores(results.teacher) | _costs(results, results.teacher_profile))
+    lines += [{"experiment": name} | _scores(floor) for name, floor in results.floors]
+    frame = pd.DataFrame(lines, columns=list(COLUMNS)).assign(dataset=results.data.source)
+    return frame.astype({"seed": "Int64", "best_epoch": "Int64"})
+
+
+def _run_cells(results: Results, run: Run) -> dict[str, object]:
+    return {
+        "experiment": run.experiment,
+        "seed": run.seed,
+        "delta_miou": results.delta(run),
+        "miou_best": run.metrics.miou_best,
+        "best_epoch": run.metrics.best_epoch,
+        **_scores(run.metrics),
+        **_costs(results, results.profiles[run.experiment]),
+        **run.info.model_dump(include={"train_minutes", "device", "precision", "images_per_second", "peak_memory_mb"}),
+    }
+
+
+def _scores(metrics: Metrics) -> dict[str, object]:
+    return metrics.model_dump(include={"miou", "miou_quarter", "pixel_accuracy"})
+
+
+def _costs(results: Results, profile: Profile) -> dict[str, object]:
+    return {
+        **profile.model_dump(include={"params_m", "gmacs", "gmacs_paper", "gmacs_exact"}),
+        **_headline_speed(results, profile).model_dump(exclude={"size"}),
+        "profile_device": profile.device,
+        "profile_precision": profile.precision,
+    }
+
+
+def _headline_speed(results: Results, profile: Profile) -> Speed:
+    speed = profile.at(results.config.profile.size)
+    assert speed is not None  # checked when it was read
+    return speed
+
+
+def main_table(results: Results) -> str:
+    """Scores per row, mean over the seeds; the teacher and the floors stand below."""
+    header = ["row", "mIoU", "Δ mIoU", "mIoU ¼ grid", "pixel accuracy", "best mIoU", "best epoch", "seeds"]
+    lines = [_main_line(results, name) for name in results.experiments]
+    references = {f"teacher ({results.teacher.variant})": results.teacher} | {
+        f"floor: {name.replace('_', ' ')}": floor for name, floor in results.floors
+    }
+    for name, metrics in references.items():
+        scores = [percent([value]) for value in (metrics.miou, metrics.miou_quarter, metrics.pixel_accuracy)]
+        lines.append([f"*{name}*", scores[0], NONE, *scores[1:], NONE, NONE, NONE])
+    return markdown(header, lines)
+
+
+def _main_line(results: Results, experiment: str) -> list[str]:
+    runs = results.of(experiment)
+    metrics = [run.metrics for run in runs]
+    epochs = sorted({m.best_epoch for m in metrics})
+    return [
+        experiment,
+        percent(m.miou for m in metrics),
+        NONE if experiment == BASELINE else percent((results.delta(run) for run in runs), sign="+"),
+        percent(m.miou_quarter for m in metrics),
+        percent(m.pixel_accuracy for m in metrics),
+        percent(m.miou_best for m in metrics),
+        str(epochs[0]) if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}",
+        str(len(runs)),
+    ]
+
+
+def class_table(results: Results) -> str:
+    """IoU per class and row, mean over the seeds."""
+    references = [results.teacher, results.floors.largest_class, results.floors.colour_lookup]
+    lines = [
+        [
+            name,
+            *(percent((run.metrics.iou[name] for run in results.of(row)), spread=False) for row in results.experiments),
+            *(percent([metrics.iou[name]]) for metrics in references),
+        ]
+        for name in results.data.classes
+    ]
+    return markdown(["class", *results.experiments, "*teacher*", "*largest class*", "*colour lookup*"], lines)
+
+
+def cost_table(results: Results) -> str:
+    """Parameters, multiply-adds and speed per row."""
+    sizes = [speed.size for speed in results.teacher_profile.speeds]
+    header = ["row", "params (M)", "GMACs", "GMACs, paper's count", "GMACs, exact head"]
+    for size in sizes:
+        header += [f"FPS at {dimensions(size)}", "latency, ms", "p95, ms"]
+    profiles = results.profiles | {"*teacher*": results.teacher_profile}
+    lines = []
+    for name in [*results.experiments, "*teacher*"]:
+        profile = profiles[name]
+        counts = (profile.params_m, profile.gmacs, profile.gmacs_paper, profile.gmacs_exact)
+        speeds = [cell for size in sizes for cell in _speed_cells(profile.at(size))]
+        lines.append([name, *(number(count) for count in counts), *speeds])
+    return markdown(header, lines)
+
+
+def _speed_cells(speed: Speed | None) -> list[str]:
+    if speed is None:
+        return [NONE] * 3
+    return [number(speed.fps), number(speed.latency_ms), number(speed.latency_p95_ms)]
+
+
+def training_table(results: Results) -> str:
+    """What each row's training took, mean over the seeds."""
+    lines = []
+    for name in results.experiments:
+        infos = [run.info for run in results.of(name)]
+        values = zip(*((i.train_minutes, i.images_per_second, i.peak_memory_mb) for i in infos), strict=True)
+        lines.append([name, *(number(mean(value)) for value in values)])
+    return markdown(["row", "minutes", "images per second", "peak memory, MB"], lines)
+
+
+def paper_table(results: Results) -> str:
+    """Our rows beside the paper's, both on the quarter grid that the paper evaluates on."""
+    header = ["row", "mIoU ¼ grid", "paper", "params (M)", "paper", "GMACs, paper's count", "paper", "FPS", "paper"]
+    lines = []
+    for name in results.experiments:
+        ours = _paper_columns(results, (run.metrics for run in results.of(name)), results.profiles[name])
+        lines.append([name, *_side_by_side(ours, PAPER_ROWS.get(name))])
+    ours = _paper_columns(results, [results.teacher], results.teacher_profile)
+    lines.append(["*teacher*", *_side_by_side(ours, PAPER_ROWS["teacher"])])
+    return markdown(header, lines)
+
+
+def _paper_columns(results: Results, metrics: Iterable[Metrics], profile: Profile) -> list[str]:
+    costs = (profile.params_m, profile.gmacs_paper, _headline_speed(results, profile).fps)
+    return [percent(m.miou_quarter for m in metrics), *(number(cost) for cost in costs)]
+
+
+def _side_by_side(ours: list[str], paper: PaperRow | None) -> list[str]:
+    theirs = [f"{value:g}" for value in (paper.miou, paper.params_m, paper.gflops, paper.fps)] if paper else [NONE] * 4
+    return [cell for pair in zip(ours, theirs, strict=True) for cell in pair]
+
+
+def markdown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A Markdown table: the first column to the left, the others to the right."""
+    rows = [header, ["---", *["---:"] * (len(header) - 1)], *lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def percent(values: Iterable[float], *, sign: str = "", spread: bool = True) -> str:
+    """Fractions as the mean in percent, with ± the sample standard deviation when there are several."""
+    values = [100 * value for value in values]
+    if any(math.isnan(value) for value in values):
+        return NONE
+    deviation = f" ± {stdev(values):.2f}" if spread and len(values) > 1 else ""
+    return f"{mean(values):{sign}.2f}{deviation}"
+
+
+def number(value: float) -> str:
+    """A quantity with two decimals."""
+    return NONE if math.isnan(value) else f"{value:.2f}"
+
+
+def dimensions(size: Sequence[int]) -> str:
+    """[96, 192] -> 96x192."""
+    return "x".join(str(side) for side in size)

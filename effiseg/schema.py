@@ -1,0 +1,215 @@
+"""The sections of params.yaml: their keys, types and ranges."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+IGNORE_INDEX = 255  # the one label of pixels that count nowhere, in every data set
+
+NormName = Literal["layernorm", "dyt", "dyl"]
+DISTILLATION_TERMS = ("kl", "cskd", "pekd")
+
+Positive = Annotated[int, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Side = Annotated[int, Field(ge=32, multiple_of=32)]  # the encoder's last grid is 1/32
+Size = Annotated[list[Side], Field(min_length=2, max_length=2)]
+StageWeights = Annotated[list[Weight], Field(min_length=4, max_length=4)]
+Channels = Annotated[list[Share], Field(min_length=3, max_length=3)]
+Deviations = Annotated[list[Rate], Field(min_length=3, max_length=3)]
+
+
+class Section(BaseModel):
+    """A section of params.yaml: frozen, no unknown keys, no silent conversions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Data(Section):
+    source: Literal["synthetic", "cityscapes", "camvid"]
+    root: Annotated[str, Field(min_length=1)]
+    size: Size
+    class_weights: Literal["computed", "paper"]
+
+    @model_validator(mode="after")
+    def _paper_weights_are_for_cityscapes(self) -> Self:
+        if self.class_weights == "paper" and self.source == "camvid":
+            raise ValueError("class_weights 'paper' is the table of Cityscapes' 19 classes; use 'computed' with camvid")
+        return self
+
+
+class Synthesize(Section):
+    train: Positive
+    val: Positive
+    height: Annotated[int, Field(ge=32, le=2048, multiple_of=2)]
+    seed: Seed
+
+
+class Norms(Section):
+    patch_embedding: NormName
+    block: NormName
+    sequence_reduction: NormName
+    stage_output: NormName
+
+
+class Model(Section):
+    variant: Literal["b0", "b2"]
+    norms: Norms
+    alpha_init: Rate
+    mean: Channels
+    std: Deviations
+
+
+class LossWeights(Section):
+    weighted_ce: Weight
+    dice: Weight
+    focal: Weight
+    kl: Weight
+    cskd: Weight
+    pekd: Weight
+
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> Self:
+        if not self.active():
+            raise ValueError("every weight is 0; give at least one term a weight above 0")
+        return self
+
+    def active(self) -> dict[str, float]:
+        """The terms with weight above 0."""
+        return {term: weight for term, weight in self.model_dump().items() if weight > 0}
+
+
+class DiceSettings(Section):
+    smooth: Rate
+
+
+class FocalSettings(Section):
+    gamma: Weight
+
+
+class KlSettings(Section):
+    temperature: Rate
+
+
+class CskdSettings(Section):
+    lambda_m: Weight
+    lambda_s: Weight
+    stage_weights: StageWeights
+
+
+class PekdSettings(Section):
+    stage_weights: StageWeights
+
+
+class Loss(Section):
+    resolution: Literal["label", "quarter"]
+    weights: LossWeights
+    dice: DiceSettings
+    focal: FocalSettings
+    kl: KlSettings
+    cskd: CskdSettings
+    pekd: PekdSettings
+
+    @property
+    def needs_teacher(self) -> bool:
+        return any(term in DISTILLATION_TERMS for term in self.weights.active())
+
+
+class Optimizer(Section):
+    lr: Rate
+    weight_decay: Weight
+    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)]
+    eps: Rate
+    grad_clip: Weight
+
+
+class Schedule(Section):
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)]
+    power: Rate
+
+
+class Augment(Section):
+    flip: Share
+    scale: Annotated[list[Rate], Field(min_length=2, max_length=2)]
+    crop: Size
+    colour: Annotated[float, Field(ge=0, lt=1)]
+
+    @model_validator(mode="after")
+    def _scale_is_a_range(self) -> Self:
+        if self.scale[0] > self.scale[1]:
+            raise ValueError(f"scale is [lowest, highest], found {self.scale}")
+        return self
+
+
+class Train(Section):
+    epochs: Positive
+    batch_size: Positive
+    accumulation: Positive
+    precision: Literal["fp32", "bf16", "fp16"]
+    compile: bool
+    optimizer: Optimizer
+    schedule: Schedule
+    augment: Augment
+
+    @model_validator(mode="after")
+    def _batch_divides(self) -> Self:
+        if self.batch_size % self.accumulation:
+            raise ValueError(f"batch_size {self.batch_size} is not a multiple of accumulation {self.accumulation}")
+        return self
+
+
+class Teacher(Section):
+    source: Literal["train", "huggingface", "gdrive", "url", "file"]
+    variant: Literal["b0", "b2"]
+    seed: Seed
+    overrides: dict[str, Any]
+    repo: str
+    revision: str
+    gdrive_id: str
+    url: str
+    path: str
+    sha256: Annotated[str, Field(pattern=r"^([0-9a-fA-F]{64})?$")]
+    mean: Channels
+    std: Deviations
+    min_miou: Annotated[float, Field(ge=0, lt=1)]
+
+    @model_validator(mode="after")
+    def _source_is_complete(self) -> Self:
+        key = {"huggingface": "repo", "gdrive": "gdrive_id", "url": "url", "file": "path"}.get(self.source)
+        if key and not getattr(self, key):
+            raise ValueError(f"source '{self.source}' needs teacher.{key}, which is empty")
+        return self
+
+    def model(self) -> Model:
+        """The teacher as a model: a plain SegFormer with its own input normalisation."""
+        norms = Norms(
+            patch_embedding="layernorm", block="layernorm", sequence_reduction="layernorm", stage_output="layernorm"
+        )
+        return Model(variant=self.variant, norms=norms, alpha_init=0.5, mean=self.mean, std=self.std)
+
+
+class Study(Section):
+    experiments: list[str]
+    distillation: list[str]
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+    launcher: Annotated[str, Field(min_length=1)]
+
+
+class Profile(Section):
+    size: Size
+    repeats: Positive
+
+
+class Report(Section):
+    panels: Annotated[int, Field(ge=1, le=16)]
+
+
+class Row(Section):
+    """One experiment with everything filled in: the base sections with the row's differences merged."""
+
+    name: str
+    model: Model
+    loss: Loss
+    train: Train

@@ -1,0 +1,1 @@
+"""Training: the task that every row shares, and the loop around it."""

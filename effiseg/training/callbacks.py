@@ -1,0 +1,70 @@
+"""What happens around the training steps: seeding, checkpoint marks, tracking, the progress bar."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+OnLog = Callable[[dict[str, float], int], None]  # (metrics, step)
+
+COMPLETE = "COMPLETE"  # marks a checkpoint that was written to its end; holds the seconds trained so far
+
+
+class Clock(TrainerCallback):
+    """Seeds each process, logs at every epoch's end, and marks finished checkpoints with the time spent so far."""
+
+    def __init__(self, earlier_seconds: float) -> None:
+        self.earlier_seconds = earlier_seconds
+
+    def on_train_begin(self, args: TrainingArguments, *_: Any, **__: Any) -> None:
+        self.started = time.monotonic()
+        # processes see different images and draw their own augmentation; a resumed run restores its own state later
+        torch.manual_seed(args.seed + args.process_index)
+
+    def on_epoch_end(self, _args: Any, _state: Any, control: TrainerControl, **__: Any) -> None:
+        control.should_log = True
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
+        if args.should_save:
+            mark = Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE
+            mark.write_text(json.dumps({"seconds": self.seconds}))
+
+    @property
+    def seconds(self) -> float:
+        """Training time of this run and of those that it resumed."""
+        return self.earlier_seconds + time.monotonic() - self.started
+
+
+class Monitor(TrainerCallback):
+    """A bar with loss, mIoU and ETA; every logged number goes on to `on_log`. Works in the first process alone."""
+
+    def __init__(self, name: str, on_log: OnLog) -> None:
+        self.name = name
+        self.on_log_metrics = on_log
+        self.bar: tqdm[Any] | None = None
+        self.shown: dict[str, str] = {}
+
+    def on_train_begin(self, _args: Any, state: TrainerState, *_: Any, **__: Any) -> None:
+        if state.is_world_process_zero:
+            self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc=self.name, unit="step")
+
+    def on_step_end(self, _args: Any, state: TrainerState, *_: Any, **__: Any) -> None:
+        if self.bar is not None:
+            self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(self, _args: Any, state: TrainerState, *_: Any, logs: dict[str, float], **__: Any) -> None:
+        if self.bar is None:
+            return
+        metrics = {name.removeprefix("eval_"): value for name, value in logs.items() if name != "total_flos"}
+        self.on_log_metrics(metrics, state.global_step)
+        self.shown |= {key: f"{metrics[key]:.4f}" for key in ("loss", "miou") if key in metrics}
+        self.bar.set_postfix(self.shown)
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        if self.bar is not None:
+            self.bar.close()

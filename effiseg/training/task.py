@@ -1,0 +1,75 @@
+"""What is trained: student, frozen teacher, projectors and the sum of loss terms, in one module."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from effiseg.data.augment import Augmentation
+from effiseg.losses.terms import LOSSES, Setting, Signals
+from effiseg.models.segformer import Segmenter
+from effiseg.outputs import Outputs
+from effiseg.schema import Loss, Row
+
+
+class Task(nn.Module):
+    """One training step's forward pass: images and labels in, the loss and every term's value out.
+
+    The trainer sees only this module, so that mixed precision, several processes, accumulation and checkpoints cover the
+    projectors too. The teacher is no submodule: it is in no checkpoint, no optimiser, and never leaves eval mode.
+    """
+
+    def __init__(self, student: Segmenter, teacher: Segmenter | None, row: Row, class_weights: Sequence[float]) -> None:
+        super().__init__()
+        self.student = student
+        self.augmentation = Augmentation(row.train.augment)
+        self.resolution = row.loss.resolution
+        self.weights = row.loss.weights.active()
+        self.terms = nn.ModuleDict(build_terms(row.loss, student, teacher, class_weights))
+        self.teacher_logits = any(LOSSES[name].needs_teacher_logits for name in self.weights)
+        self._teacher = (teacher.eval().requires_grad_(False),) if teacher and row.loss.needs_teacher else ()
+
+    def forward(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """One step.
+
+        Args:
+            images: uint8 (N, 3, H, W). labels: uint8 (N, H, W), trainIds and `IGNORE_INDEX`.
+
+        Returns:
+            loss: the weighted sum; logits (N, C, h/4, w/4); and each active term's value under its name.
+        """
+        if self.training:
+            images, labels = self.augmentation(images, labels)
+        student = self.student.outputs(images)
+        assert student.logits is not None
+        logits, labels = to_one_resolution(student.logits, labels, self.resolution)
+        signals = Signals(logits, labels, student, self._ask_teacher(images))
+        values = {name: term(signals) for name, term in self.terms.items()}
+        loss = torch.stack([self.weights[name] * value for name, value in values.items()]).sum()
+        return {"loss": loss, "logits": student.logits, **values}
+
+    @torch.no_grad()
+    def _ask_teacher(self, images: Tensor) -> Outputs:
+        for teacher in self._teacher:
+            return teacher.to(images.device).outputs(images, with_logits=self.teacher_logits)
+        return Outputs()
+
+
+def build_terms(
+    loss: Loss, student: Segmenter, teacher: Segmenter | None, class_weights: Sequence[float]
+) -> dict[str, nn.Module]:
+    """The active terms of an objective, their projectors freshly initialised."""
+    setting = Setting(
+        class_weights=torch.tensor(class_weights, dtype=torch.float32),
+        student_channels=student.network.config.hidden_sizes,
+        teacher_channels=(teacher or student).network.config.hidden_sizes,
+    )
+    return {name: LOSSES[name](loss, setting) for name in loss.weights.active()}  # type: ignore[misc]
+
+
+def to_one_resolution(logits: Tensor, labels: Tensor, resolution: str) -> tuple[Tensor, Tensor]:
+    """Bring logits (N, C, h, w) and labels (N, H, W) together: at the labels' size, or on the logits' quarter grid."""
+    if resolution == "label":
+        return F.interpolate(logits, size=labels.shape[1:], mode="bilinear", align_corners=False), labels
+    return logits, F.interpolate(labels[:, None], size=logits.shape[2:], mode="nearest")[:, 0]

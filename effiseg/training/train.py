@@ -1,0 +1,144 @@
+"""Train one row with one seed, from nothing or from where a killed run stopped."""
+
+import json
+import os
+import platform
+import resource
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors.torch import save_file
+from transformers import TrainerState, set_seed
+from transformers.trainer import TRAINER_STATE_NAME
+
+from effiseg.data.prepared import Prepared
+from effiseg.device import device_name
+from effiseg.models.segformer import Segmenter, build_model, save_model
+from effiseg.schema import Row
+from effiseg.training.callbacks import COMPLETE, Clock, Monitor, OnLog
+from effiseg.training.task import Task
+from effiseg.training.trainer import RowTrainer, best_folder, training_arguments
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a finished training says of itself.
+
+    Attributes:
+        history: one line per epoch: epoch, step, loss, each term, lr, miou, miou_quarter, pixel_accuracy.
+        best_epoch: the epoch with the highest validation mIoU, counted from 1.
+        train_minutes: wall-clock time with the evaluations between epochs, over all resumed parts.
+    """
+
+    history: pd.DataFrame
+    epochs: int
+    steps: int
+    best_epoch: int
+    train_minutes: float
+    images_per_second: float
+    peak_memory_mb: float
+    device: str
+    precision: str
+    processes: int
+
+    def record(self) -> dict[str, Any]:
+        """Everything but the history, for a JSON file."""
+        return {key: value for key, value in asdict(self).items() if key != "history"}
+
+
+def train_row(
+    row: Row, seed: int, data: Prepared, checkpoints: Path, out: Path, *, teacher: Segmenter | None, on_log: OnLog
+) -> Training | None:
+    """Train a row and write `out`: last/ and best/ (models) and, where there are projectors, projectors.safetensors.
+
+    Everything random follows from `seed`: on one CPU, the same call gives the same weights bit for bit, also when it was
+    killed and called again with the same `checkpoints` folder.
+
+    Args:
+        checkpoints: where the training keeps what it needs to resume; the caller deletes it when all is done.
+        teacher: needed by rows with a distillation term.
+        on_log: gets every logged number as (metrics, step).
+
+    Returns:
+        The training's record in the first process, None in the others.
+
+    Raises:
+        EffiSegError: the global batch does not divide among the processes.
+    """
+    set_seed(seed)
+    task = Task(build_model(row.model, data.classes), teacher, row, data.class_weights)
+    processes = _processes()
+    arguments = training_arguments(row.train, seed, checkpoints, len(data.train), processes)
+    resume = latest_checkpoint(checkpoints)
+    clock = Clock(json.loads((resume / COMPLETE).read_text())["seconds"] if resume else 0.0)
+    trainer = RowTrainer(task, arguments, data, [clock, Monitor(f"{row.name} seed {seed}", on_log)])
+    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    if not trainer.is_world_process_zero():
+        return None
+    seconds = clock.seconds
+    _write_models(task, checkpoints, out)
+    history = epoch_history(trainer.state, list(task.weights))
+    return Training(
+        history=history,
+        epochs=row.train.epochs,
+        steps=trainer.state.global_step,
+        best_epoch=int(history.loc[history["miou"].fillna(-1).idxmax(), "epoch"]),
+        train_minutes=seconds / 60,
+        images_per_second=len(data.train) * row.train.epochs / seconds,
+        peak_memory_mb=_peak_memory_mb(),
+        device=device_name(arguments.device),
+        precision=row.train.precision,
+        processes=processes,
+    )
+
+
+def latest_checkpoint(checkpoints: Path) -> Path | None:
+    """The newest checkpoint that was written to its end; broken ones, left by a kill, are deleted."""
+    found = sorted(checkpoints.glob("checkpoint-*"), key=lambda folder: int(folder.name.split("-")[1]))
+    whole = [folder for folder in found if (folder / COMPLETE).is_file() and (folder / TRAINER_STATE_NAME).is_file()]
+    for folder in set(found) - set(whole):
+        shutil.rmtree(folder)
+    return whole[-1] if whole else None
+
+
+def epoch_history(state: TrainerState, terms: list[str]) -> pd.DataFrame:
+    """The trainer's log as one line per epoch; losses are the mean over the epoch's steps."""
+    logs = pd.DataFrame(state.log_history)
+    logs["epoch"] = logs["epoch"].map(lambda epoch: -int(-epoch // 1))  # a log in mid-epoch belongs to that epoch
+    losses = logs.dropna(subset=["loss"]).copy()
+    losses["steps"] = losses["step"].diff().fillna(losses["step"])
+    columns = list(dict.fromkeys(["loss", *terms]))
+    weighted = losses[columns].mul(losses["steps"], axis=0).groupby(losses["epoch"]).sum()
+    history = weighted.div(losses.groupby("epoch")["steps"].sum(), axis=0)
+    history["lr"] = losses.groupby("epoch")["learning_rate"].last()
+    scored = logs.dropna(subset=["eval_miou"]).set_index("epoch")
+    for name in ("miou", "miou_quarter", "pixel_accuracy"):
+        history[name] = scored[f"eval_{name}"]
+    history.insert(0, "step", scored["step"].astype(int))
+    return history.reset_index()
+
+
+def _write_models(task: Task, checkpoints: Path, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    save_model(task.student, out / "last")
+    best = best_folder(checkpoints)
+    shutil.copytree(best if best.exists() else out / "last", out / "best", dirs_exist_ok=True)
+    projectors = {name: tensor.cpu().contiguous() for name, tensor in task.terms.state_dict().items()}
+    if projectors:
+        save_file(projectors, out / "projectors.safetensors")
+
+
+def _processes() -> int:
+    # accelerate's PartialState would tell too, but fixes the device choice before the arguments are built
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _peak_memory_mb() -> float:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if platform.system() == "Darwin" else peak / 2**10

@@ -1,0 +1,135 @@
+"""transformers' Trainer, told how this project evaluates, logs and decays."""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from effiseg.data.prepared import Prepared, Split
+from effiseg.errors import EffiSegError
+from effiseg.evaluation.evaluate import evaluate
+from effiseg.models.segformer import save_model
+from effiseg.schema import Train
+from effiseg.training.task import Task
+
+LOGS_PER_EPOCH = 5
+
+
+class PreparedImages(Dataset[dict[str, Tensor]]):
+    """Prepared images and labels as the trainer wants them: uint8 tensors, straight from the memory map."""
+
+    def __init__(self, split: Split) -> None:
+        self.split = split
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return {"images": torch.tensor(self.split.images[index]), "labels": torch.tensor(self.split.labels[index])}
+
+
+class RowTrainer(Trainer):
+    """Evaluation on the validation split, every term in the log, and the best student kept beside the checkpoints."""
+
+    def __init__(self, task: Task, args: TrainingArguments, data: Prepared, callbacks: list[TrainerCallback]) -> None:
+        self.task = task
+        self.data = data
+        self.term_sums: dict[str, Tensor | float] = defaultdict(float)
+        self.steps_summed = 0
+        images = {"train_dataset": PreparedImages(data.train), "eval_dataset": PreparedImages(data.val)}
+        super().__init__(task, args, **images, callbacks=callbacks)
+        self.remove_callback(PrinterCallback)
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """Weights decay; norm parameters and biases, which are vectors, never do."""
+        return [name for name, parameter in model.named_parameters() if parameter.ndim > 1]
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """The task's loss; sums up each term on the device, without waiting for it."""
+        outputs = model(**inputs)
+        for name in self.task.weights:
+            self.term_sums[name] += outputs[name].detach()
+        self.steps_summed += 1
+        return outputs["loss"] / self.args.gradient_accumulation_steps
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add each term's mean since the last log."""
+        if "loss" in logs:
+            logs |= {name: float(total) / self.steps_summed for name, total in self.term_sums.items()}
+            self.term_sums.clear()
+            self.steps_summed = 0
+        super().log(logs, start_time)
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Score the validation split and keep the student when it is the best so far."""
+        evaluation = evaluate(
+            self.task.student,
+            self.data.val,
+            self.data.classes,
+            batch_size=self.args.per_device_train_batch_size,
+            device=self.args.device,
+            across_processes=True,
+        )
+        metrics = {f"eval_{name}": value for name, value in evaluation.headline().items()}
+        best = self.state.best_metric
+        if self.args.should_save and (best is None or metrics["eval_miou"] > best):
+            save_model(self.task.student, best_folder(self.args.output_dir))
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+
+def best_folder(checkpoints: str | Path) -> Path:
+    """Where the best student so far lies, beside the checkpoints."""
+    return Path(checkpoints) / "best"
+
+
+def training_arguments(train: Train, seed: int, checkpoints: Path, images: int, processes: int) -> TrainingArguments:
+    """`train` in the library's words. `batch_size` is the global batch, whatever the number of processes.
+
+    Raises:
+        EffiSegError: the global batch does not divide among processes and accumulation steps.
+    """
+    shares = processes * train.accumulation
+    if train.batch_size % shares:
+        raise EffiSegError(
+            f"train.batch_size: {train.batch_size} does not divide among {processes} processes and "
+            f"{train.accumulation} accumulation steps; use a multiple of {shares}"
+        )
+    optimizer, schedule = train.optimizer, train.schedule
+    return TrainingArguments(
+        output_dir=str(checkpoints),
+        seed=seed,
+        num_train_epochs=train.epochs,
+        per_device_train_batch_size=train.batch_size // shares,
+        gradient_accumulation_steps=train.accumulation,
+        learning_rate=optimizer.lr,
+        weight_decay=optimizer.weight_decay,
+        adam_beta1=optimizer.betas[0],
+        adam_beta2=optimizer.betas[1],
+        adam_epsilon=optimizer.eps,
+        max_grad_norm=optimizer.grad_clip,
+        optim="adamw_torch_fused",
+        lr_scheduler_type="polynomial",
+        lr_scheduler_kwargs={"power": schedule.power, "lr_end": 0.0},
+        warmup_steps=schedule.warmup_ratio,
+        bf16=train.precision == "bf16",
+        fp16=train.precision == "fp16",
+        torch_compile=train.compile,
+        use_cpu=not torch.cuda.is_available(),
+        logging_steps=max(1, images // train.batch_size // LOGS_PER_EPOCH),
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        save_total_limit=2,  # one whole checkpoint stays while the next is written
+        metric_for_best_model="miou",
+        greater_is_better=True,
+        label_names=["labels"],
+        remove_unused_columns=False,
+        ddp_find_unused_parameters=False,
+        report_to=[],
+        disable_tqdm=True,
+    )

@@ -1,0 +1,47 @@
+"""Score one trained row: last and best epoch, pictures of its predictions, and what its norms see."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from effiseg.config import load_config
+from effiseg.data.prepared import Prepared
+from effiseg.device import choose_device
+from effiseg.evaluation.evaluate import evaluate, predict_panels, sample_norms
+from effiseg.models.segformer import load_model
+from effiseg.pipeline import cli, workspace
+from effiseg.pipeline.tracking import track
+
+
+def main() -> None:
+    arguments = cli.row_arguments(__doc__)
+    config, device = load_config(), choose_device()
+    row, data = config.row(arguments.experiment), Prepared.open(workspace.PREPARED)
+    group, name = config.stage_of(row.name), workspace.run_name(row.name, arguments.seed)
+    models = {which: load_model(Path("models", group, name, which)).to(device) for which in ("last", "best")}
+    tags = {"experiment": row.name, "seed": arguments.seed, "data_digest": data.digest}
+    with (
+        track(f"evaluate-{name}", data.source, tags=tags) as tracker,
+        workspace.whole_folder(Path("results", group, name)) as out,
+    ):
+        last, best = (
+            evaluate(model, data.val, data.classes, batch_size=row.train.batch_size, device=device, progress=True)
+            for model in models.values()
+        )
+        metrics = last.report() | best.report("_best")
+        workspace.write_json(out / "metrics.json", metrics)
+        pd.DataFrame(last.full.numpy(), index=data.classes, columns=data.classes).to_csv(out / "confusion.csv")
+        indices, predictions = predict_panels(models["last"], data.val, config.report.panels, device)
+        np.savez_compressed(out / "panels.npz", indices=indices, predictions=predictions)
+        images = torch.from_numpy(data.val.images[: row.train.batch_size]).to(device)
+        np.savez_compressed(out / "norms.npz", **sample_norms(models["last"], images))
+        tracker.dataset(data.source, config.data.root, data.digest, "evaluation")
+        tracker.metrics({key: value for key, value in metrics.items() if isinstance(value, float)})
+        tracker.metrics({f"iou/{key}": value for key, value in last.scores.iou.items()})
+        tracker.artifact(out / "confusion.csv")
+
+
+if __name__ == "__main__":
+    cli.run(main)

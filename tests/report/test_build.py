@@ -1,0 +1,131 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from effiseg.errors import EffiSegError
+from effiseg.report import figures
+from effiseg.report.build import build_report
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture
+def one_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing is tested elsewhere and slow."""
+    monkeypatch.setattr(figures, "FIGURES", {"panels": figures.FIGURES["panels"]})
+
+
+@pytest.mark.usefixtures("one_figure")
+def test_summary_and_files(make_study: Make) -> None:
+    study = make_study(study={"experiments": ["baseline"], "distillation": ["kd"], "seeds": [0, 1]})
+    summary = build_report(study.config, study.root, study.out)
+    assert summary.figures == [study.out / "figures/panels.png"]
+    assert {path.relative_to(study.out) for path in study.out.rglob("*") if path.is_file()} == {
+        Path("comparison.csv"),
+        Path("comparison.md"),
+        Path("figures/panels.png"),
+    }
+    names = {"baseline-0", "baseline-1", "kd-0", "kd-1", "teacher-0", "largest_class", "colour_lookup"}
+    scores = ("miou", "miou_quarter", "pixel_accuracy")
+    assert set(summary.metrics) == {f"{name}.{score}" for name in names for score in scores}
+    assert summary.metrics["kd-1.miou"] == study.metrics("kd", 1)["miou"]
+
+
+@pytest.mark.usefixtures("one_figure")
+def test_same_inputs_same_bytes_and_nothing_else_left(make_study: Make) -> None:
+    study = make_study()
+    contents = []
+    for _ in range(2):
+        build_report(study.config, study.root, study.out)
+        contents.append({path.name: path.read_bytes() for path in study.out.rglob("*.*")})
+        (study.out / "stale.txt").touch()
+    assert contents[0] == contents[1]
+    assert not [path for path in study.root.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.usefixtures("one_figure")
+def test_a_failure_leaves_the_old_report(make_study: Make) -> None:
+    study = make_study()
+    study.out.mkdir()
+    (study.out / "comparison.md").write_text("old")
+    (study.root / "results/train/tanh-0/panels.npz").write_bytes(b"PK damaged")
+    with pytest.raises(EffiSegError, match=r"panels\.npz: not a readable \.npz file"):
+        build_report(study.config, study.root, study.out)
+    assert [path.name for path in study.out.iterdir()] == ["comparison.md"]
+    assert not [path for path in study.root.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "prepared/index.json",
+        "results/train/tanh-0/metrics.json",
+        "results/teacher/metrics.json",
+        "results/floors.json",
+        "results/train/tanh-0/panels.npz",
+        "results/train/tanh-0/norms.npz",
+        "history/distill/kd-0.csv",
+        "history/distill/kd-0.json",
+        "history/teacher.csv",
+        "profiles/distill/kd.json",
+        "profiles/teacher.json",
+    ],
+)
+@pytest.mark.parametrize("damage", ["missing", "empty", "half"])
+def test_missing_and_damaged_files_are_named(
+    make_study: Make, monkeypatch: pytest.MonkeyPatch, name: str, damage: str
+) -> None:
+    drawn = {key: figures.FIGURES[key] for key in ("norm_scatter", "panels") if key.split("_")[0] in name}
+    monkeypatch.setattr(figures, "FIGURES", drawn)
+    study = make_study(study={"experiments": ["tanh"], "distillation": ["kd"]})
+    file = study.root / name
+    content = file.read_bytes()
+    file.unlink()
+    if damage != "missing":
+        file.write_bytes(content[: len(content) // 2 if damage == "half" and file.suffix != ".csv" else 0])
+    with pytest.raises(EffiSegError) as caught:
+        build_report(study.config, study.root, study.out)
+    message = str(caught.value)
+    assert str(file) in message and "\n" not in message
+    assert "dvc repro" in message or "prepare" in message
+    assert not study.out.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "expected"),
+    [
+        ("results/train/tanh-0/metrics.json", {"miou": "high"}, "miou: Input should be a valid number"),
+        ("results/train/tanh-0/metrics.json", {"iou": {"road": 0.5}}, "iou is not of the classes of synthetic"),
+        ("results/teacher/metrics.json", {"digest": "other"}, "trained with teacher 1057a9604e04, now it is other"),
+        (
+            "history/train/tanh-0.json",
+            {"data_digest": "f" * 64},
+            "trained with data f{12}, now it is 3a6eb0790f39",
+        ),
+        ("profiles/train/tanh.json", {"speeds": []}, r"no speed at profile.size \[512, 1024\]"),
+    ],
+)
+def test_results_that_do_not_fit_are_refused(
+    make_study: Make, name: str, changes: dict[str, object], expected: str
+) -> None:
+    study = make_study(study={"experiments": ["tanh"], "distillation": ["kd"]})
+    study.change(name, **changes)
+    with pytest.raises(EffiSegError, match=f"{expected}.*; run `dvc repro`"):
+        build_report(study.config, study.root, study.out)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("epoch,loss,miou\n", "no epoch in it"),
+        ("epoch,loss\n1,2\n", "no column 'miou'"),
+        ("epoch,loss,miou\n1,much,0.5\n", "column 'loss' holds something else than numbers"),
+    ],
+)
+def test_histories_that_are_none(make_study: Make, content: str, expected: str) -> None:
+    study = make_study(study={"experiments": ["tanh"], "distillation": []})
+    (study.root / "history/train/tanh-0.csv").write_text(content)
+    with pytest.raises(EffiSegError, match=rf"tanh-0\.csv: {expected}"):
+        build_report(study.config, study.root, study.out)

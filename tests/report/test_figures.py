@@ -1,0 +1,161 @@
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from effiseg.errors import EffiSegError
+from effiseg.report.classes import class_distribution, class_iou_radar
+from effiseg.report.collect import Results, collect
+from effiseg.report.curves import miou_per_epoch, training_loss
+from effiseg.report.figures import FIGURES, write_figures
+from effiseg.report.samples import norm_scatter, panels
+from effiseg.report.style import looks, plain_style
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def style() -> Iterator[None]:
+    with plain_style():
+        yield
+
+
+def results_of(study: Any) -> Results:
+    return collect(study.config, study.root)
+
+
+def titles(figure: Figure) -> list[str]:
+    return [axes.get_title("left") or axes.get_title() for axes in figure.axes]
+
+
+def words(figure: Figure) -> str:
+    return "\n".join(text.get_text() for text in figure.texts)
+
+
+def test_all_figures_are_readable_small_and_the_same_each_time(make_study: Make) -> None:
+    study = make_study(study={"seeds": [0, 1]})
+    contents = []
+    for name in ("first", "second"):
+        folder = study.root / name
+        folder.mkdir()
+        paths = write_figures(results_of(study), folder)
+        assert [path.name for path in paths] == [f"{figure}.png" for figure in FIGURES]
+        contents.append([path.read_bytes() for path in paths])
+    assert contents[0] == contents[1]
+    assert all(len(content) < 1e6 for content in contents[0])
+    for path in paths:
+        with Image.open(path) as image:
+            assert 600 < image.width < 1300 and 200 < image.height < 2500
+            assert "Software" not in image.info
+
+
+def test_figures_name_the_data(make_study: Make) -> None:
+    results = results_of(make_study(study={"experiments": ["baseline"], "distillation": []}))
+    for draw in FIGURES.values():
+        assert f"synthetic (generated scenes), digest {results.data.digest[:12]}" in words(draw(results))
+
+
+def test_a_rows_look_does_not_depend_on_the_study(make_study: Make) -> None:
+    full, part = make_study().config, make_study(study={"experiments": ["tanh"], "distillation": []}).config
+    assert looks(full) == looks(part)
+    assert len(set(looks(full).values())) == len(full.experiments)
+
+
+def test_class_distribution(make_study: Make) -> None:
+    results = results_of(make_study())
+    axes = class_distribution(results).axes[0]
+    assert axes.get_yscale() == "log"
+    counts = results.data.pixel_counts["train"]
+    heights = [bar.get_height() for bar in axes.containers[0]]
+    assert heights == pytest.approx([100 * count / sum(counts) for count in counts])
+    assert axes.containers[0][0].get_facecolor()[:3] == pytest.approx([128 / 255, 64 / 255, 128 / 255])
+
+
+def test_curves(make_study: Make) -> None:
+    study = make_study(study={"seeds": [0, 1]})
+    results = results_of(study)
+    assert titles(training_loss(results)) == results.experiments  # the teacher's history is empty
+    axes = miou_per_epoch(results).axes[0]
+    lines = {line.get_label(): line for line in axes.lines}
+    expected = np.mean([run.history["miou"] for run in results.of("kd")], axis=0)
+    np.testing.assert_allclose(lines["kd"].get_ydata(), 100 * expected)
+    assert lines["teacher"].get_ydata()[0] == 100 * results.teacher.miou
+    assert lines["kd"].get_color() == looks(study.config)["kd"].colour
+
+
+def test_a_trained_teacher_has_a_loss_panel(make_study: Make) -> None:
+    study = make_study()
+    (study.root / "history/teacher.csv").write_text("epoch,step,loss,miou\n1,30,2.0,0.1\n2,60,1.0,0.2\n")
+    assert titles(training_loss(results_of(study)))[-1] == "teacher"
+
+
+def test_radar_leaves_absent_classes_out(make_study: Make) -> None:
+    study = make_study(absent=("train", "bus"))
+    figure = class_iou_radar(results_of(study))
+    assert titles(figure) == ["tanh", "tanh_linear", "kd", "dice_focal", "combined"]
+    baseline, tanh = figure.axes[0].lines
+    iou = [value for value in study.metrics("tanh")["iou"].values() if value is not None]
+    np.testing.assert_allclose(tanh.get_ydata(), [100 * value for value in [*iou, iou[0]]])
+    assert len(baseline.get_ydata()) == 17 + 1
+    assert "absent from the validation labels: bus, train" in words(figure)
+
+
+def test_norm_scatter_has_a_block_per_arrangement(make_study: Make) -> None:
+    results = results_of(make_study())
+    figure = norm_scatter(results)
+    headings = [part.get_suptitle() for part in figure.subfigs]
+    assert headings == ["baseline, kd, dice_focal", "tanh", "tanh_linear, combined"]
+    assert [axes.get_title().split("\n")[1] for axes in figure.subfigs[2].axes] == [
+        *["DyT"] * 4,
+        *["DyL"] * 3,
+        "LayerNorm",
+    ]
+    points = figure.subfigs[1].axes[0].collections[0].get_offsets()
+    norm = results.of("tanh")[0].norms()["stage1.patch_embedding"]
+    np.testing.assert_allclose(points, np.stack([norm.inputs, norm.outputs], axis=1))
+
+
+def test_panels_show_truth_and_predictions_in_the_data_sets_colours(make_study: Make) -> None:
+    results = results_of(make_study())
+    figure = panels(results)
+    labels = [axes.get_ylabel() for axes in figure.axes if axes.get_ylabel()]
+    assert labels == ["image", "truth", *results.experiments]
+    truth = figure.axes[4].images[0].get_array()
+    label = results.data.val.labels[0]
+    assert tuple(truth[0, 0]) == results.data.colours[label[0, 0]]
+    assert tuple(truth[-1, 0]) == (0, 0, 0)  # void
+    prediction = results.of("baseline")[0].panels()[1][0]
+    np.testing.assert_array_equal(
+        figure.axes[8].images[0].get_array(), np.array(results.data.colours, np.uint8)[prediction]
+    )
+
+
+def test_panels_of_another_data_set_are_refused(make_study: Make) -> None:
+    study = make_study()
+    file = study.root / "results/train/tanh-0/panels.npz"
+    np.savez(file, indices=np.arange(4), predictions=np.zeros((4, 8, 16), np.uint8))
+    with pytest.raises(EffiSegError, match=r"tanh-0/panels.npz: does not fit .*dvc repro"):
+        panels(results_of(study))
+
+
+def test_twenty_rows(make_study: Make) -> None:
+    rows: dict[str, dict[str, Any]] = {"baseline": {}, **{f"row_{i}": {} for i in range(19)}}
+    study = make_study(experiments=rows, study={"experiments": list(rows), "distillation": []})
+    results = results_of(study)
+    assert len({(look.colour, look.line) for look in looks(study.config).values()}) == 20
+    assert len(training_loss(results).axes) == 20
+    assert len(class_iou_radar(results).axes) == 19
+
+
+def test_labels_without_any_class(make_study: Make) -> None:
+    study = make_study()
+    study = make_study(absent=list(study.metrics("baseline")["iou"]))
+    folder = study.root / "figures"
+    folder.mkdir()
+    results = results_of(study)
+    assert len(class_iou_radar(results).axes) == 0
+    assert class_distribution(results).axes[0].get_yscale() == "linear"
+    assert miou_per_epoch(results).axes

@@ -1,0 +1,135 @@
+from collections.abc import Callable
+from statistics import mean, stdev
+from typing import Any
+
+from effiseg.report.collect import collect
+from effiseg.report.page import page
+
+Make = Callable[..., Any]
+
+
+def text_of(study: Any) -> str:
+    return page(collect(study.config, study.root))
+
+
+def line_of(text: str, section: str, row: str) -> list[str]:
+    """The cells of a table's line, without the row's name."""
+    body = text.split(f"\n## {section}\n")[1].split("\n## ")[0]
+    (line,) = [line for line in body.splitlines() if line.startswith(f"| {row} |")]
+    return [cell.strip() for cell in line.strip("|").split("|")][1:]
+
+
+def shown(value: float) -> str:
+    return f"{100 * value:.2f}"
+
+
+def test_one_seed(make_study: Make) -> None:
+    study = make_study()
+    text = text_of(study)
+    kd, baseline = study.metrics("kd"), study.metrics("baseline")
+    scores = [shown(kd[key]) for key in ("miou", "miou_quarter", "pixel_accuracy", "miou_best")]
+    delta = f"{100 * (kd['miou'] - baseline['miou']):+.2f}"
+    assert line_of(text, "Scores", "kd") == [scores[0], delta, *scores[1:], "10", "1"]
+    assert line_of(text, "Scores", "baseline")[1] == "–"
+    teacher = study.read("results/teacher/metrics.json")
+    assert line_of(text, "Scores", r"*teacher (b2)*")[:2] == [shown(teacher["miou"]), "–"]
+    floor = study.read("results/floors.json")["colour_lookup"]
+    assert line_of(text, "Scores", "*floor: colour lookup*")[0] == shown(floor["miou"])
+    assert "**One seed**" in text
+    assert text.startswith("# EffiSeg: comparison on synthetic (generated street scenes)\n")
+
+
+def test_several_seeds_show_mean_and_spread(make_study: Make) -> None:
+    study = make_study(study={"seeds": [0, 1, 2]})
+    text = text_of(study)
+    values = [100 * study.metrics("kd", seed)["miou"] for seed in (0, 1, 2)]
+    gains = [value - 100 * study.metrics("baseline", seed)["miou"] for seed, value in enumerate(values)]
+    cells = line_of(text, "Scores", "kd")
+    assert cells[0] == f"{mean(values):.2f} ± {stdev(values):.2f}"
+    assert cells[1] == f"{mean(gains):+.2f} ± {stdev(gains):.2f}"
+    assert cells[-2:] == ["10 to 11", "3"]
+    assert "over 3 seeds" in text and "**One seed**" not in text
+    cars = [study.metrics("kd", seed)["iou"]["car"] for seed in (0, 1, 2)]
+    assert line_of(text, "IoU per class", "car")[3] == shown(mean(cars))
+
+
+def test_absent_classes_are_dashes_and_named(make_study: Make) -> None:
+    text = text_of(make_study(absent=("train", "bus")))
+    assert set(line_of(text, "IoU per class", "bus")) == {"–"}
+    assert "hold no pixel of bus, train: '–'" in text
+    assert "hold every class" in text_of(make_study(absent=()))
+
+
+def test_no_class_at_all(make_study: Make) -> None:
+    classes = list(make_study().metrics("baseline")["iou"])
+    text = text_of(make_study(absent=classes))
+    assert line_of(text, "Scores", "kd")[:3] == ["–", "–", "–"]
+
+
+def test_generated_scenes_are_not_comparable(make_study: Make) -> None:
+    text = text_of(make_study())
+    assert "generated scenes, not photographs" in text and "**not comparable**" in text
+    assert "Beside the paper" not in text
+
+
+def test_camvid_is_not_comparable(make_study: Make) -> None:
+    text = text_of(make_study(source="camvid", absent=()))
+    assert "generated" not in text and "**not comparable**" in text
+    assert len(line_of(text, "IoU per class", "bicyclist")) == 9
+
+
+def test_cityscapes_stands_beside_the_paper_on_its_protocol(make_study: Make) -> None:
+    study = make_study(source="cityscapes")
+    text = text_of(study)
+    assert "comparable**" not in text and "quarter grid" in text
+    cells = line_of(text, "Beside the paper", "tanh_linear")
+    assert cells[:2] == [shown(study.metrics("tanh_linear")["miou_quarter"]), "59.646"]
+    assert cells[2:6] == ["3.72", "3.72", "13.60", "13.73"]
+    assert cells[7] == "126.22"
+    assert line_of(text, "Beside the paper", "combined")[1::2] == ["–"] * 4
+    assert line_of(text, "Beside the paper", "*teacher*")[1::2] == ["76.49", "27.36", "114.09", "35.58"]
+
+
+def test_header_says_where_rows_part(make_study: Make) -> None:
+    study = make_study(
+        experiments={"baseline": {}, "quarter": {"loss": {"resolution": "quarter"}}},
+        study={"experiments": ["baseline", "quarter"], "distillation": []},
+    )
+    study.change("history/train/quarter-0.json", epochs=20, git_commit=None)
+    text = text_of(study)
+    assert "| epochs | 12: baseline; 20: quarter |" in text
+    assert "upsampled to the training labels' size): baseline; quarter (the training labels are shrunk" in text
+    assert "git commit: 0123abc: baseline; unknown (not in a git repository): quarter" in text
+    assert "distilled rows: none" in text
+
+
+def test_rows_are_told_by_their_differences(make_study: Make) -> None:
+    text = text_of(make_study())
+    assert "- **tanh**: `model.norms.patch_embedding: dyt`\n" in text
+    assert "- **baseline**: nothing" in text
+
+
+def test_speed_at_both_sizes(make_study: Make) -> None:
+    study = make_study()
+    text = text_of(study)
+    speeds = study.read("profiles/train/tanh.json")["speeds"]
+    numbers = [f"{speed[key]:.2f}" for speed in speeds for key in ("fps", "latency_ms", "latency_p95_ms")]
+    assert line_of(text, "Cost", "tanh") == ["3.72", "17.80", "13.60", "9.20", *numbers]
+    assert "FPS at 512x1024" in text and "FPS at 32x64" in text
+    information = study.read("history/train/tanh-0.json")
+    assert line_of(text, "What training took", "tanh") == [f"{information['train_minutes']:.2f}", "17.25", "1234.50"]
+
+
+def test_without_a_baseline_the_page_says_so(make_study: Make) -> None:
+    text = text_of(make_study(study={"experiments": ["tanh"], "distillation": []}))
+    assert "There is no row named `baseline`" in text
+    assert line_of(text, "Scores", "tanh")[1] == "–"
+
+
+def test_provenance(make_study: Make) -> None:
+    study = make_study()
+    text = text_of(study)
+    teacher = study.read("results/teacher/metrics.json")
+    assert f"source `train`, digest `{teacher['digest']}`" in text
+    assert "mean (0.485, 0.456, 0.406), std (0.229, 0.224, 0.225)" in text
+    assert study.read("prepared/index.json")["digest"] in text

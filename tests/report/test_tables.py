@@ -1,0 +1,105 @@
+import math
+from collections.abc import Callable
+from statistics import mean, stdev
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from effiseg.report.collect import collect, pool_speeds
+from effiseg.report.records import Profile, Speed
+from effiseg.report.tables import COLUMNS, comparison, markdown, percent
+
+Make = Callable[..., Any]
+
+
+def read_back(study: Any) -> pd.DataFrame:
+    """What a reader gets from the file, indexed by row and seed."""
+    path = study.root / "table.csv"
+    comparison(collect(study.config, study.root)).to_csv(path, index=False)
+    frame = pd.read_csv(path, float_precision="round_trip")
+    assert tuple(frame.columns) == COLUMNS
+    return frame.set_index(["experiment", "seed"])
+
+
+def test_scores_are_those_of_the_metrics_to_the_last_digit(make_study: Make) -> None:
+    study = make_study(study={"seeds": [0, 3]})
+    frame = read_back(study)
+    assert len(frame) == 6 * 2 + 3
+    for name, seed in study.config.runs():
+        metrics = study.metrics(name, seed)
+        for key in ("miou", "miou_quarter", "pixel_accuracy", "miou_best", "best_epoch"):
+            assert frame.loc[(name, seed), key] == metrics[key]
+        gain = metrics["miou"] - study.metrics("baseline", seed)["miou"]
+        assert frame.loc[(name, seed), "delta_miou"] == gain
+    assert (frame.loc["baseline", "delta_miou"] == 0).all()
+    assert set(frame["dataset"]) == {"synthetic"}
+
+
+def test_training_and_profile_columns(make_study: Make) -> None:
+    study = make_study()
+    frame = read_back(study)
+    information = study.read("history/distill/kd-0.json")
+    profile = study.read("profiles/train/tanh.json")
+    for key in ("train_minutes", "images_per_second", "peak_memory_mb", "device", "precision"):
+        assert frame.loc[("kd", 0), key] == information[key]
+    for key in ("params_m", "gmacs", "gmacs_paper", "gmacs_exact"):
+        assert frame.loc[("tanh", 0), key] == profile[key]
+    # no other row has tanh's architecture, so nothing is pooled
+    for key in ("fps", "latency_ms", "latency_p95_ms"):
+        assert frame.loc[("tanh", 0), key] == profile["speeds"][0][key]
+
+
+def test_teacher_and_floors_are_rows_with_empty_cells(make_study: Make) -> None:
+    study = make_study(teacher={"seed": 7})
+    frame = read_back(study).reset_index().set_index("experiment")
+    teacher = frame.loc["teacher"]
+    assert (teacher["seed"], teacher["miou"]) == (7, study.read("results/teacher/metrics.json")["miou"])
+    assert teacher["params_m"] == 27.361
+    assert teacher[["delta_miou", "train_minutes", "miou_best", "best_epoch", "device"]].isna().all()
+    floor = frame.loc["colour_lookup"]
+    assert floor["miou"] == study.read("results/floors.json")["colour_lookup"]["miou"]
+    assert floor.drop(["dataset", "miou", "miou_quarter", "pixel_accuracy"]).isna().all()
+
+
+def test_without_a_baseline_there_is_no_delta(make_study: Make) -> None:
+    frame = read_back(make_study(study={"experiments": ["tanh"], "distillation": []}))
+    assert len(frame) == 4
+    assert frame["delta_miou"].isna().all()
+
+
+def test_null_becomes_an_empty_cell(make_study: Make) -> None:
+    study = make_study(study={"experiments": ["baseline"], "distillation": []})
+    study.change("history/train/baseline-0.json", peak_memory_mb=None)
+    assert math.isnan(read_back(study).loc[("baseline", 0), "peak_memory_mb"])
+
+
+def test_speeds_of_one_architecture_are_pooled_by_the_median() -> None:
+    def profile(architecture: str, fps: float, device: str = "CPU") -> Profile:
+        speed = Speed(size=[512, 1024], fps=fps, latency_ms=1000 / fps, latency_p95_ms=2000 / fps)
+        counts = dict.fromkeys(("params_m", "gmacs", "gmacs_paper", "gmacs_exact"), fps)
+        return Profile(**counts, device=device, precision="fp32", threads=2, architecture=architecture, speeds=[speed])
+
+    rows = {"a": profile("x", 10), "b": profile("x", 20), "c": profile("x", 50), "d": profile("y", 99)}
+    pooled = pool_speeds(rows | {"e": profile("x", 80, device="GPU")})
+    assert {name: row.speeds[0].fps for name, row in pooled.items()} == {"a": 20, "b": 20, "c": 20, "d": 99, "e": 80}
+    assert pooled["a"].speeds[0].latency_ms == 50
+    assert pooled["c"].params_m == 50  # only the speed is shared
+
+
+@pytest.mark.parametrize(
+    ("values", "sign", "expected"),
+    [
+        ([0.62564], "", "62.56"),
+        ([0.0123], "+", "+1.23"),
+        ([-0.0123], "+", "-1.23"),
+        ([math.nan, 0.5], "", "–"),
+        ([0.5, 0.52, 0.57], "", f"{mean([50, 52, 57]):.2f} ± {stdev([50, 52, 57]):.2f}"),
+    ],
+)
+def test_percent(values: list[float], sign: str, expected: str) -> None:
+    assert percent(values, sign=sign) == expected
+
+
+def test_markdown() -> None:
+    assert markdown(["a", "b"], [["x", "1"]]) == "| a | b |\n| --- | ---: |\n| x | 1 |"
