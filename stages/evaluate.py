@@ -35,7 +35,7 @@ def main() -> None:
         pd.DataFrame(last.full.numpy(), index=data.classes, columns=data.classes).to_csv(out / "confusion.csv")
         indices, predictions = predict_panels(models["last"], data.val, config.report.panels, device)
         np.savez_compressed(out / "panels.npz", indices=indices, predictions=predictions)
-        images = torch.from_numpy(data.val.images[: row.train.batch_size]).to(device)
+        images = torch.tensor(data.val.images[: row.train.batch_size], device=device)
         np.savez_compressed(out / "norms.npz", **sample_norms(models["last"], images))
         tracker.dataset(data.source, config.data.root, data.digest, "evaluation")
         tracker.metrics({key: value for key, value in metrics.items() if isinstance(value, float)})

@@ -9,19 +9,20 @@ import torch.nn.functional as F
 from mlflow.models import ModelSignature, set_model
 from mlflow.pyfunc import PythonModel
 from mlflow.types import Schema, TensorSpec
-from numpy.typing import NDArray
 
 
 class SegmenterModel(PythonModel):  # type: ignore[misc]
     """RGB images (N, H, W, 3) uint8 -> class maps (N, H, W) uint8 of trainIds."""
 
     def load_context(self, context: Any) -> None:
+        """Build the network from the logged model folder."""
         from effiseg.models.segformer import load_model
 
         self.model = load_model(Path(context.artifacts["model"]))
 
     @torch.inference_mode()
-    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> NDArray[np.uint8]:
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # MLflow reads hints as schema
+        """Class maps at the images' own size."""
         images = torch.from_numpy(np.ascontiguousarray(model_input)).permute(0, 3, 1, 2)
         logits = self.model(images)
         upsampled = F.interpolate(logits, size=images.shape[2:], mode="bilinear", align_corners=False)

@@ -40,7 +40,6 @@ class RunMetrics(Metrics):
     miou_best: Number
     miou_quarter_best: Number
     pixel_accuracy_best: Number
-    best_epoch: int
 
 
 class TeacherMetrics(Metrics):
@@ -64,6 +63,7 @@ class RunInfo(Record):
     """How a training went."""
 
     epochs: int
+    best_epoch: int
     train_minutes: Number
     device: str
     precision: str

@@ -54,7 +54,7 @@ def _run_cells(results: Results, run: Run) -> dict[str, object]:
         "seed": run.seed,
         "delta_miou": results.delta(run),
         "miou_best": run.metrics.miou_best,
-        "best_epoch": run.metrics.best_epoch,
+        "best_epoch": run.info.best_epoch,
         **_scores(run.metrics),
         **_costs(results, results.profiles[run.experiment]),
         **run.info.model_dump(include={"train_minutes", "device", "precision", "images_per_second", "peak_memory_mb"}),
@@ -96,7 +96,7 @@ def main_table(results: Results) -> str:
 def _main_line(results: Results, experiment: str) -> list[str]:
     runs = results.of(experiment)
     metrics = [run.metrics for run in runs]
-    epochs = sorted({m.best_epoch for m in metrics})
+    epochs = sorted({run.info.best_epoch for run in runs})
     return [
         experiment,
         percent(m.miou for m in metrics),

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.utils import logging
 
 from effiseg.data.prepared import Prepared, Split
 from effiseg.errors import EffiSegError
@@ -15,6 +16,8 @@ from effiseg.evaluation.evaluate import evaluate
 from effiseg.models.segformer import save_model
 from effiseg.schema import Train
 from effiseg.training.task import Task
+
+logging.set_verbosity_error()  # its advice is for users of the library; ours see the bar
 
 LOGS_PER_EPOCH = 5
 

@@ -254,7 +254,7 @@ def test_half_precision_logits_are_computed_in_float32(loss, dtype, finite_gradi
 
 
 @every_loss
-def test_a_void_label_of_a_pixel_with_nan_free_neighbours_stays_void_in_uint8(loss):
+def test_void_pixels_may_as_well_not_be_there(loss):
     """255 in uint8 must not turn into class -1 or 255."""
     logits, labels = random_batch(3, void=0.5)
     valid = labels != IGNORE_INDEX

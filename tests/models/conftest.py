@@ -9,8 +9,6 @@ from torch import nn
 from effiseg.models import segformer
 from effiseg.schema import Model, Norms
 
-PLACES = ("patch_embedding", "block", "sequence_reduction", "stage_output")
-
 
 @pytest.fixture
 def settings_with() -> Callable[..., Model]:
@@ -19,7 +17,7 @@ def settings_with() -> Callable[..., Model]:
     def make(
         variant: str = "b0", mean: tuple = (0.485, 0.456, 0.406), std: tuple = (0.229, 0.224, 0.225), **norms: str
     ):
-        chosen = Norms(**dict.fromkeys(PLACES, "layernorm") | norms)
+        chosen = Norms(**dict.fromkeys(Norms.model_fields, "layernorm") | norms)
         return Model(variant=variant, norms=chosen, alpha_init=0.5, mean=list(mean), std=list(std))
 
     return make

@@ -145,7 +145,7 @@ def test_parameter_counts_with_19_classes(settings_with, variant, norms, expecte
 
 
 def test_the_shipped_rows_have_the_norms_of_the_paper(shipped):
-    layernorm = dict.fromkeys(("patch_embedding", "block", "sequence_reduction", "stage_output"), "layernorm")
+    layernorm = dict.fromkeys(Norms.model_fields, "layernorm")
     expected = {
         "baseline": {},
         "kd": {},

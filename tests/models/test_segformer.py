@@ -18,13 +18,13 @@ from effiseg.models.segformer import (
     save_model,
     transformers_config,
 )
+from effiseg.schema import Norms
 
 CLASSES = ["road", "sky", "car", "person", "tree"]
 WIDTHS = [4, 8, 10, 16]
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CHOICES = ("layernorm", "dyt", "dyl")
-PLACES = ("patch_embedding", "block", "sequence_reduction", "stage_output")
-MIXTURES = [dict(zip(PLACES, norms, strict=True)) for norms in itertools.product(CHOICES, repeat=4)]
+MIXTURES = [dict(zip(Norms.model_fields, norms, strict=True)) for norms in itertools.product(CHOICES, repeat=4)]
 FILES = {"config.json", "model.safetensors"}
 
 pytestmark = pytest.mark.usefixtures("tiny")
