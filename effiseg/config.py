@@ -30,6 +30,7 @@ from effiseg.schema import (
 )
 
 PARAMS_FILE = Path("params.yaml")
+RESERVED = ("teacher", "largest_class", "colour_lookup")  # they have runs or lines in the report of their own
 
 Kind = TypeVar("Kind", bound=BaseModel)
 
@@ -132,6 +133,8 @@ def _check_rows(config: Config) -> None:
         # DVC builds stage names from these; a dot or a bare number breaks its addressing silently
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", name):
             raise EffiSegError(f"experiments.{name}: a row's name is letters, digits, _ and -, beginning with a letter")
+        if name in RESERVED:
+            raise EffiSegError(f"experiments.{name}: something else of the study has this name; give the row another")
     rows = {name: config.row(name) for name in config.experiments}
     _check_study(config, rows)
     for row in (*rows.values(), config.teacher_row()):

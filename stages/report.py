@@ -16,7 +16,9 @@ def main() -> None:
     with track("report", config.data.source) as tracker:
         summary = build_report(config, Path(), OUT)
         tracker.metrics(summary.metrics)
-        tracker.artifact(OUT, "reports")
+        for path in (OUT / "comparison.csv", OUT / "comparison.md"):
+            tracker.artifact(path)
+        tracker.artifact(OUT / "figures", "figures")
 
 
 if __name__ == "__main__":

@@ -345,6 +345,10 @@ def test_a_row_name_that_dvc_could_not_address_is_refused(refused, name):
     refused(edited({"experiments": {**CONTENT["experiments"], name: {}}}), "experiments.", "row's name is letters")
 
 
+def test_a_row_cannot_take_the_teachers_name(refused):
+    refused(edited({"experiments.teacher": {}}), "experiments.teacher", "another")
+
+
 def test_an_unlisted_row_is_checked_too(refused):
     refused(edited({"experiments.spare": {"model": {"variant": "b9"}}}), "experiments.spare.model.variant", "'b0'")
 

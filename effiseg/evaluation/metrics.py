@@ -48,7 +48,7 @@ class Scores:
 def scores(confusion: Tensor, classes: Sequence[str]) -> Scores:
     """IoU = TP / (TP + FP + FN) per class, as the Cityscapes protocol has it, in float64.
 
-    A class that the labels do not hold is NaN whatever was predicted, so that every row's mean is over the same classes.
+    A class that the labels do not hold is NaN whatever was predicted: every row's mean is over the same classes.
     """
     counts = confusion.double().cpu()
     hits, actual, predicted = counts.diagonal(), counts.sum(dim=1), counts.sum(dim=0)

@@ -1,7 +1,7 @@
 """Losses against the labels.
 
 Shapes throughout: logits (N, C, H, W) of any float type, computed in float32; labels (N, H, W) uint8 or int64 with
-trainIds and `IGNORE_INDEX`; the result is a float32 scalar. A batch without a single valid pixel gives 0 with gradient 0.
+trainIds and `IGNORE_INDEX`; the result is a float32 scalar. A batch without a valid pixel gives 0 with gradient 0.
 """
 
 import torch

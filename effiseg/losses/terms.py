@@ -51,7 +51,7 @@ class Term(Protocol):
 
 
 class WeightedCrossEntropy(nn.Module):
-    needs_teacher_logits = False
+    needs_teacher_logits: ClassVar[bool] = False
     class_weights: Tensor
 
     def __init__(self, loss: Loss, setting: Setting) -> None:
@@ -63,7 +63,7 @@ class WeightedCrossEntropy(nn.Module):
 
 
 class Dice(nn.Module):
-    needs_teacher_logits = False
+    needs_teacher_logits: ClassVar[bool] = False
 
     def __init__(self, loss: Loss, setting: Setting) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class Dice(nn.Module):
 class Focal(nn.Module):
     """Focal loss with the class weights as alpha."""
 
-    needs_teacher_logits = False
+    needs_teacher_logits: ClassVar[bool] = False
     alpha: Tensor
 
     def __init__(self, loss: Loss, setting: Setting) -> None:
@@ -91,7 +91,7 @@ class Focal(nn.Module):
 class Kl(nn.Module):
     """KL divergence on both networks' own 1/4 grid."""
 
-    needs_teacher_logits = True
+    needs_teacher_logits: ClassVar[bool] = True
 
     def __init__(self, loss: Loss, setting: Setting) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class Kl(nn.Module):
 class Cskd(nn.Module):
     """CSKD on the stage outputs, the student's brought to the teacher's channels by a 1x1 convolution per stage."""
 
-    needs_teacher_logits = False
+    needs_teacher_logits: ClassVar[bool] = False
 
     def __init__(self, loss: Loss, setting: Setting) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ class Pekd(nn.Module):
     """Patch-embedding distillation (after TransKD, Liu et al. 2022): per stage, the mean squared error between the
     teacher's patch embeddings and the student's, brought to the teacher's channels by a linear layer."""
 
-    needs_teacher_logits = False
+    needs_teacher_logits: ClassVar[bool] = False
 
     def __init__(self, loss: Loss, setting: Setting) -> None:
         super().__init__()

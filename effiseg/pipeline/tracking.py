@@ -1,8 +1,8 @@
 """The one file that touches MLflow.
 
-Every stage is a run below one parent run per study. The default store is `mlflow.db` in the repository, where `mlflow ui`
-without arguments finds it; MLFLOW_TRACKING_URI names a server instead. A store that cannot be reached is an error before
-the work starts; one that goes away later costs a warning, never the work.
+Every stage is a run below one parent run per study. The default store is `mlflow.db` in the repository, where
+`mlflow ui` without arguments finds it; MLFLOW_TRACKING_URI names a server instead. A store that cannot be reached is an
+error before the work starts; one that goes away later costs a warning, never the work.
 """
 
 import logging

@@ -71,8 +71,8 @@ def code_digest() -> str:
 def checkpoints(name: str, belongs_to: dict[str, Any], *, owner: bool = True) -> Iterator[Path]:
     """The folder in which the training `name` keeps its checkpoints; deleted when the block ends well.
 
-    It lies in the repository, outside DVC's outputs (which DVC deletes before a stage runs), and is named after all that
-    the weights depend on, so that a changed row never resumes from another's checkpoint.
+    It lies in the repository, outside DVC's outputs (which DVC deletes before a stage runs), and is named after all
+    that the weights depend on, so that a changed row never resumes from another's checkpoint.
 
     Args:
         owner: whether this process holds the lock and deletes the folder; one of several processes does.

@@ -1,6 +1,7 @@
 """Writes the report: comparison.csv, comparison.md and the figures."""
 
 import math
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,33 +28,31 @@ class ReportSummary:
 
 
 def build_report(config: Config, root: Path, out: Path) -> ReportSummary:
-    """Read the study's results below `root` and write its report to the folder `out`, whole or not at all.
+    """Read the study's results below `root` and write comparison.csv, comparison.md and figures/ into the folder `out`.
+
+    What else lies in `out` stays; when anything goes wrong, the old report stays too.
 
     Raises:
         EffiSegError: a result is missing, damaged or does not belong to the others.
     """
     results = collect(config, root)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    # a sibling, so that the last step is a rename within one file system
-    with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
-        new = Path(scratch) / "new"
+    out.mkdir(parents=True, exist_ok=True)
+    # inside, so that the last steps are renames within one file system
+    with TemporaryDirectory(dir=out, prefix=".partial-") as scratch:
+        new = Path(scratch)
         (new / "figures").mkdir(parents=True)
         comparison(results).to_csv(new / "comparison.csv", index=False, lineterminator="\n")
         (new / "comparison.md").write_text(page(results), encoding="utf-8", newline="\n")
         figures = write_figures(results, new / "figures")
-        _replace(out, new, aside=Path(scratch) / "old")
+        for part in new.iterdir():
+            _replace(out / part.name, part)
     return ReportSummary(_final_metrics(results), [out / "figures" / figure.name for figure in figures])
 
 
-def _replace(out: Path, new: Path, aside: Path) -> None:
-    if out.exists():
-        out.rename(aside)
-    try:
-        new.rename(out)
-    except OSError:
-        if aside.exists():
-            aside.rename(out)
-        raise
+def _replace(old: Path, new: Path) -> None:
+    if old.is_dir():
+        shutil.rmtree(old)
+    new.replace(old)
 
 
 def _final_metrics(results: Results) -> dict[str, float]:

@@ -16,8 +16,8 @@ from effiseg.schema import Loss, Row
 class Task(nn.Module):
     """One training step's forward pass: images and labels in, the loss and every term's value out.
 
-    The trainer sees only this module, so that mixed precision, several processes, accumulation and checkpoints cover the
-    projectors too. The teacher is no submodule: it is in no checkpoint, no optimiser, and never leaves eval mode.
+    The trainer sees only this module, so that mixed precision, several processes, accumulation and checkpoints cover
+    the projectors too. The teacher is no submodule: it is in no checkpoint, no optimiser, and never leaves eval mode.
     """
 
     def __init__(self, student: Segmenter, teacher: Segmenter | None, row: Row, class_weights: Sequence[float]) -> None:

@@ -55,8 +55,8 @@ def train_row(
 ) -> Training | None:
     """Train a row and write `out`: last/ and best/ (models) and, where there are projectors, projectors.safetensors.
 
-    Everything random follows from `seed`: on one CPU, the same call gives the same weights bit for bit, also when it was
-    killed and called again with the same `checkpoints` folder.
+    Everything random follows from `seed`: on one CPU, the same call gives the same weights bit for bit, also when it
+    was killed and called again with the same `checkpoints` folder.
 
     Args:
         checkpoints: where the training keeps what it needs to resume; the caller deletes it when all is done.

@@ -40,9 +40,17 @@ def test_same_inputs_same_bytes_and_nothing_else_left(make_study: Make) -> None:
     for _ in range(2):
         build_report(study.config, study.root, study.out)
         contents.append({path.name: path.read_bytes() for path in study.out.rglob("*.*")})
-        (study.out / "stale.txt").touch()
+        (study.out / "figures/stale.png").touch()
     assert contents[0] == contents[1]
-    assert not [path for path in study.root.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.usefixtures("one_figure")
+def test_what_others_keep_beside_the_report_stays(make_study: Make) -> None:
+    study = make_study()
+    (study.out / "camvid").mkdir(parents=True)
+    (study.out / "camvid/comparison.csv").write_text("kept")
+    build_report(study.config, study.root, study.out)
+    assert (study.out / "camvid/comparison.csv").read_text() == "kept"
 
 
 @pytest.mark.usefixtures("one_figure")
@@ -54,7 +62,7 @@ def test_a_failure_leaves_the_old_report(make_study: Make) -> None:
     with pytest.raises(EffiSegError, match=r"panels\.npz: not a readable \.npz file"):
         build_report(study.config, study.root, study.out)
     assert [path.name for path in study.out.iterdir()] == ["comparison.md"]
-    assert not [path for path in study.root.iterdir() if path.name.startswith(".")]
+    assert (study.out / "comparison.md").read_text() == "old"
 
 
 @pytest.mark.parametrize(
@@ -90,7 +98,7 @@ def test_missing_and_damaged_files_are_named(
     message = str(caught.value)
     assert str(file) in message and "\n" not in message
     assert "dvc repro" in message or "prepare" in message
-    assert not study.out.exists()
+    assert not list(study.out.glob("*"))
 
 
 @pytest.mark.parametrize(
