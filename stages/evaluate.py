@@ -36,7 +36,7 @@ def main() -> None:
         indices, predictions = predict_panels(models["last"], data.val, config.report.panels, device)
         np.savez_compressed(out / "panels.npz", indices=indices, predictions=predictions)
         images = torch.tensor(data.val.images[: row.train.batch_size], device=device)
-        np.savez_compressed(out / "norms.npz", **sample_norms(models["last"], images))
+        np.savez_compressed(out / "norms.npz", **sample_norms(models["last"], images))  # type: ignore[arg-type]
         tracker.dataset(data.source, config.data.root, data.digest, "evaluation")
         tracker.metrics({key: value for key, value in metrics.items() if isinstance(value, float)})
         tracker.metrics({f"iou/{key}": value for key, value in last.scores.iou.items()})

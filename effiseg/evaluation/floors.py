@@ -51,8 +51,8 @@ def _evaluate(data: Prepared, predictions: Iterator[NDArray[np.int64]]) -> Evalu
     for prediction, labels in zip(predictions, data.val.labels, strict=True):
         small = (data.size[0] // 4, data.size[1] // 4)
         for confusion, size in ((full, labels.shape), (quarter, small)):
-            at_size = _nearest(prediction, size), _nearest(labels, size)
-            confusion += confusion_matrix(*(torch.from_numpy(array) for array in at_size), classes)
+            predicted, actual = torch.from_numpy(_nearest(prediction, size)), torch.from_numpy(_nearest(labels, size))
+            confusion += confusion_matrix(predicted, actual, classes)
     return Evaluation(full, quarter, data.classes)
 
 

@@ -11,7 +11,7 @@ from mlflow.pyfunc import PythonModel
 from mlflow.types import Schema, TensorSpec
 
 
-class SegmenterModel(PythonModel):  # type: ignore[misc]
+class SegmenterModel(PythonModel):
     """RGB images (N, H, W, 3) uint8 -> class maps (N, H, W) uint8 of trainIds."""
 
     def load_context(self, context: Any) -> None:

@@ -86,7 +86,7 @@ def train_row(
         history=history,
         epochs=row.train.epochs,
         steps=trainer.state.global_step,
-        best_epoch=int(history.loc[history["miou"].fillna(-1).idxmax(), "epoch"]),
+        best_epoch=int(history["epoch"].iloc[history["miou"].fillna(-1).argmax()]),
         train_minutes=seconds / 60,
         images_per_second=len(data.train) * row.train.epochs / seconds,
         peak_memory_mb=_peak_memory_mb(),

@@ -82,7 +82,7 @@ class RowTrainer(Trainer):
         if self.args.should_save and (best is None or metrics["eval_miou"] > best):
             save_model(self.task.student, best_folder(self.args.output_dir))
         self.log(dict(metrics))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
 

@@ -1,0 +1,21 @@
+"""`python -m effiseg`: what is done once, by hand, rather than by the pipeline."""
+
+import argparse
+
+from effiseg.pipeline import cli
+from effiseg.presets import apply_preset, preset_names
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m effiseg", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    preset = commands.add_parser("preset", help="lay a set of differences over params.yaml")
+    preset.add_argument("name", help=f"one of: {', '.join(preset_names())}")
+    preset.add_argument("--root", help="where your data lies (data.root); an absolute path")
+    arguments = parser.parse_args()
+    changes = apply_preset(arguments.name, arguments.root)
+    print("\n".join(changes) if changes else "params.yaml has these settings already")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,73 @@
+"""Presets: named sets of differences, laid over params.yaml with its comments kept."""
+
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from effiseg.config import PARAMS_FILE, load_config, read_yaml
+from effiseg.errors import EffiSegError
+
+PRESETS = Path(__file__).parents[1] / "presets"
+
+
+def preset_names() -> list[str]:
+    """The presets that there are."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def apply_preset(name: str, root: str | None = None, params: Path = PARAMS_FILE) -> list[str]:
+    """Change `params` as the preset says; the file is written only when the result is valid.
+
+    Args:
+        root: the new data.root, when given.
+
+    Returns:
+        One line per change: "key.path: old -> new".
+
+    Raises:
+        EffiSegError: there is no such preset, or the result would not be valid.
+    """
+    if name not in preset_names():
+        raise EffiSegError(f"preset '{name}': there is none of that name; presets are: {', '.join(preset_names())}")
+    differences = read_yaml(PRESETS / f"{name}.yaml")
+    if root is not None:
+        differences["data"]["root"] = root
+    load_config(params)
+    # the round-trip reader keeps comments, order and quotes
+    yaml = YAML()
+    yaml.width = 200
+    yaml.preserve_quotes = True
+    content = yaml.load(params)
+    changes = list(_lay_over(content, differences))
+    text = io.StringIO()
+    yaml.dump(content, text)
+    partial = params.with_name(f".{params.name}.partial")
+    try:
+        partial.write_text(text.getvalue())
+        load_config(partial)
+        partial.replace(params)
+    finally:
+        partial.unlink(missing_ok=True)
+    return changes
+
+
+def _lay_over(content: Any, differences: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, new in differences.items():
+        path, old = f"{prefix}{key}", content.get(key)
+        if isinstance(new, Mapping) and new and isinstance(old, Mapping):
+            yield from _lay_over(old, new, f"{path}.")
+        elif old != new:
+            yield f"{path}: {_plain(old)} -> {_plain(new)}"
+            if isinstance(old, list) and isinstance(new, list):
+                # in place, so that the list stays on its line with its comment
+                old[:] = new
+            else:
+                content[key] = new
+
+
+def _plain(value: Any) -> Any:
+    """A value as plain Python shows it, without the reader's own types."""
+    return dict(value) if isinstance(value, Mapping) else value

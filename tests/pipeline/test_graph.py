@@ -1,0 +1,94 @@
+"""dvc.yaml declares what the stages use: code that DVC does not know of leaves stale results behind."""
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.pipeline.study import Study
+
+STAGES = [
+    "synthesize",
+    "prepare",
+    "teacher",
+    "train",
+    "distill",
+    "evaluate",
+    "evaluate_distilled",
+    "profile",
+    "profile_distilled",
+    "report",
+]
+SCRIPTS = {"distill": "train", "evaluate_distilled": "evaluate", "profile_distilled": "profile"}
+# a row is merged from these; its own lines are declared as experiments.<row>
+ROW = {"model", "loss", "train", "experiments"}
+METHODS = {"row": ROW, "teacher_row": {"teacher", "loss", "train"}, "stage_of": set(), "runs": {"study", "experiments"}}
+# sections that a stage reads but need not declare, since DVC sees the same change elsewhere
+SEEN_ELSEWHERE = {
+    "synthesize": {"data"},  # data.source names the study in MLflow
+    "teacher": {"data", "study"},  # data: through prepared; study.launcher stands in the command
+    "train": {"data", "study"},
+    "distill": {"data", "study"},
+    "evaluate": {"data", *ROW},  # through prepared; the row: through the trained model
+    "evaluate_distilled": {"data", *ROW},
+    "profile": {"study", *ROW},  # study.seeds[0] stands in the deps; the row: through the model's config.json
+    "profile_distilled": {"study", *ROW},
+}
+
+
+@pytest.fixture(scope="session")
+def graph(repository: Path) -> dict[str, Any]:
+    return yaml.safe_load((repository / "dvc.yaml").read_text())["stages"]
+
+
+@pytest.fixture(scope="session")
+def imported(study: Study, imports: Path, repository: Path) -> dict[str, set[str]]:
+    """By stage: the source files of the project that its process had imported when it ended."""
+    found: dict[str, set[str]] = {}
+    for record in imports.glob("*.txt"):
+        files = (Path(*name.split(".")) for name in record.read_text().split() if name != "__main__")
+        packages = [file / "__init__.py" if (repository / file).is_dir() else file.with_suffix(".py") for file in files]
+        found.setdefault(record.stem.split("@")[0], set()).update(str(file) for file in packages)
+    return found
+
+
+def test_every_stage_is_checked(graph: dict[str, Any], imported: dict[str, set[str]]) -> None:
+    assert set(graph) == set(STAGES) == set(imported)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_all_code_that_it_imports(
+    stage: str, graph: dict[str, Any], imported: dict[str, set[str]], repository: Path
+) -> None:
+    deps = graph[stage]["deps"]
+    needed = {f"stages/{SCRIPTS.get(stage, stage)}.py"} | {
+        file for file in imported[stage] if not _does_nothing(repository / file)
+    }
+    missing = {file for file in needed if not any(file == dep or file.startswith(f"{dep}/") for dep in deps)}
+
+    # it sets environment defaults of the process, which change no result
+    assert missing - {"stages/__init__.py"} == set()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_declares_the_parameters_that_it_reads(
+    stage: str, graph: dict[str, Any], imported: dict[str, set[str]], repository: Path
+) -> None:
+    script = f"stages/{SCRIPTS.get(stage, stage)}.py"
+    readers = {script} | {file for file in imported[stage] if re.match(r"effiseg/(pipeline|report)/", file)}
+    read: set[str] = set()
+    for file in readers:
+        for name in re.findall(r"\bconfig\.(\w+)", (repository / file).read_text()):
+            read |= METHODS.get(name, {name})
+    declared = {str(param).split(".")[0] for param in graph[stage]["params"]}
+
+    assert read - declared - SEEN_ELSEWHERE.get(stage, set()) == set()
+
+
+def _does_nothing(file: Path) -> bool:
+    """A package's __init__ with nothing but a docstring."""
+    body = ast.parse(file.read_text()).body
+    return file.name == "__init__.py" and all(isinstance(node, ast.Expr) for node in body)

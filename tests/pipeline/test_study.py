@@ -1,0 +1,97 @@
+"""`dvc repro`: what it makes, and what it runs again after an edit of params.yaml."""
+
+from dataclasses import dataclass
+
+import pytest
+import yaml
+
+from tests.pipeline.study import Study, ran, restored
+
+STAGES = [
+    "synthesize",
+    "prepare",
+    "teacher",
+    "train@baseline-0",
+    "distill@kd-0",
+    "evaluate@baseline-0",
+    "evaluate_distilled@kd-0",
+    "profile@baseline",
+    "profile_distilled@kd",
+    "report",
+]
+ROW = {"train": {"optimizer": {"lr": 0.002}}}
+
+
+@dataclass(frozen=True)
+class Edited:
+    """What `dvc repro` printed after kd's loss was edited, and after the edit was taken back."""
+
+    edited: str
+    undone: str
+
+
+@pytest.fixture(scope="module")
+def edited(module_copy: Study) -> Edited:
+    module_copy.edit({"experiments.kd": {"loss": {"weights": {"cskd": 0.5, "pekd": 1.0}}}})
+    edited = module_copy.dvc("repro").stdout
+    module_copy.git("checkout", "params.yaml")
+    return Edited(edited, module_copy.dvc("repro").stdout)
+
+
+def test_a_fresh_clone_makes_everything_that_dvc_yaml_declares(study: Study) -> None:
+    lock = yaml.safe_load((study.folder / "dvc.lock").read_text())["stages"]
+    outs = [study.folder / out["path"] for stage in lock.values() for out in stage["outs"]]
+
+    assert sorted(ran(study.log)) == sorted(STAGES)
+    assert set(lock) == set(STAGES)
+    assert [out for out in outs if not out.exists()] == []
+
+
+def test_a_fresh_clone_makes_tables_and_figures(study: Study) -> None:
+    assert (study.folder / "reports/comparison.csv").stat().st_size > 0
+    assert (study.folder / "reports/comparison.md").stat().st_size > 0
+    assert len(list((study.folder / "reports/figures").glob("*.png"))) >= 5
+
+
+def test_a_second_repro_runs_nothing(study: Study) -> None:
+    done = study.dvc("repro")
+
+    assert ran(done.stdout) == restored(done.stdout) == []
+    assert "Data and pipelines are up to date." in done.stdout
+    assert study.git("status", "--porcelain") == ""
+
+
+def test_an_edited_loss_reruns_that_row_and_the_report_alone(edited: Edited) -> None:
+    assert ran(edited.edited) == ["distill@kd-0", "evaluate_distilled@kd-0", "report"]
+
+
+def test_an_edit_taken_back_comes_from_the_run_cache(edited: Edited, study: Study, module_copy: Study) -> None:
+    model = "models/distill/kd-0/last/model.safetensors"
+
+    assert ran(edited.undone) == ["report"]
+    assert restored(edited.undone) == ["distill@kd-0", "evaluate_distilled@kd-0"]
+    assert (module_copy.folder / model).read_bytes() == (study.folder / model).read_bytes()
+
+
+def test_an_edited_teacher_reruns_what_learns_from_it(copy: Study) -> None:
+    copy.edit({"teacher.overrides": {"epochs": 2}})
+
+    assert copy.stale() == {"teacher", "distill@kd-0", "evaluate_distilled@kd-0", "profile_distilled@kd", "report"}
+
+
+def test_a_new_row_is_three_lines_and_runs_alone(copy: Study) -> None:
+    copy.edit({"experiments.mine": ROW, "study.experiments": ["baseline", "mine"]})
+
+    assert copy.stale() == {"train@mine-0", "evaluate@mine-0", "profile@mine", "report"}
+
+
+def test_another_seed_runs_alone(copy: Study) -> None:
+    copy.edit({"study.seeds": [0, 1]})
+
+    assert copy.stale() == {
+        "train@baseline-1",
+        "distill@kd-1",
+        "evaluate@baseline-1",
+        "evaluate_distilled@kd-1",
+        "report",
+    }
