@@ -1,14 +1,26 @@
-"""What all tests share: one thread, reproducible hypothesis runs, the shipped parameters."""
+"""What all tests share: one thread, reproducible hypothesis runs, the shipped parameters, a tiny data set."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import settings
 
-from effiseg.config import Config, load_config
+from effiseg.config import Config, load_config, merge, read_yaml
+from effiseg.data.prepare import prepare
+from effiseg.data.prepared import Prepared
+from effiseg.data.synthetic import synthesize
 
 REPOSITORY = Path(__file__).parent.parent
+
+# what makes trainings and teachers of seconds; fits the data set of the fixture `data`
+TINY: dict[str, Any] = {
+    "data": {"size": [32, 64]},
+    "train": {"epochs": 2, "batch_size": 4, "augment": {"crop": [32, 64]}},
+    "profile": {"size": [64, 128], "repeats": 1},
+}
 
 torch.set_num_threads(1)
 settings.register_profile("effiseg", deadline=None, max_examples=25, derandomize=True, database=None)
@@ -24,6 +36,26 @@ def repository() -> Path:
 def shipped() -> Config:
     """The shipped params.yaml."""
     return load_config(REPOSITORY / "params.yaml")
+
+
+@pytest.fixture(scope="session")
+def make_config() -> Callable[..., Config]:
+    """The shipped configuration made tiny, with sections changed by the arguments."""
+
+    def make(**changes: Any) -> Config:
+        content = merge(read_yaml(REPOSITORY / "params.yaml"), TINY)
+        return Config.model_validate(merge(content, changes))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """Ten training and five validation scenes at 32x64, the validation labels at 64x128."""
+    folder = tmp_path_factory.mktemp("data")
+    synthesize(folder / "raw", train=10, val=5, height=64, seed=0)
+    prepare("synthetic", folder / "raw", folder / "prepared", size=(32, 64), workers=1)
+    return Prepared.open(folder / "prepared")
 
 
 @pytest.fixture(autouse=True)

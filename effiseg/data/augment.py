@@ -23,6 +23,11 @@ class Augmentation(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 (N, 3, H, W) and (N, H, W) -> float32 (N, 3, h, w) in 0..255 and uint8 (N, h, w), h x w the crop."""
+        # mixed precision would round the coordinates to whole pixels and worse
+        with torch.autocast(images.device.type, enabled=False):
+            return self._move(images, labels)
+
+    def _move(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         count, _, *size = images.shape
         crop = self.settings.crop
         grid = F.affine_grid(self._draw(count, size, images.device), [count, 3, *crop], align_corners=False)

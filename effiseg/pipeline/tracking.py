@@ -82,12 +82,13 @@ class Tracker:
 
     def model(self, folder: Path, requirements: list[str]) -> None:
         """Keep a model folder as an MLflow model: images (N, H, W, 3) uint8 in, class maps (N, H, W) out."""
-        from effiseg.pipeline.pyfunc import signature
 
         def log() -> None:
             with warnings.catch_warnings():
                 # MLflow would rather infer the signature that is given
                 warnings.simplefilter("ignore")
+                from effiseg.pipeline.pyfunc import signature
+
                 mlflow.pyfunc.log_model(
                     name="model",
                     python_model=str(PYFUNC),

@@ -67,7 +67,7 @@ def train_row(
         The training's record in the first process, None in the others.
 
     Raises:
-        EffiSegError: the global batch does not divide among the processes.
+        EffiSegError: the global batch does not divide among the processes, or fp16 without a GPU.
     """
     set_seed(seed)
     task = Task(build_model(row.model, data.classes), teacher, row, data.class_weights)

@@ -1,6 +1,5 @@
 """transformers' Trainer, told how this project evaluates, logs and decays."""
 
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +40,8 @@ class RowTrainer(Trainer):
     def __init__(self, task: Task, args: TrainingArguments, data: Prepared, callbacks: list[TrainerCallback]) -> None:
         self.task = task
         self.data = data
-        self.term_sums: dict[str, Tensor | float] = defaultdict(float)
-        self.steps_summed = 0
+        self.term_sums: dict[str, Tensor] = {}
+        self.steps_summed = 0.0
         images = {"train_dataset": PreparedImages(data.train), "eval_dataset": PreparedImages(data.val)}
         super().__init__(task, args, **images, callbacks=callbacks)
         self.remove_callback(PrinterCallback)
@@ -52,19 +51,24 @@ class RowTrainer(Trainer):
         return [name for name, parameter in model.named_parameters() if parameter.ndim > 1]
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """The task's loss; sums up each term on the device, without waiting for it."""
+        """The task's loss; sums up each term on the device, without waiting for it.
+
+        The library divides the loss by the number of micro-batches itself.
+        """
         outputs = model(**inputs)
+        share = 1 / self.current_gradient_accumulation_steps  # an epoch's last step may have fewer micro-batches
         for name in self.task.weights:
-            self.term_sums[name] += outputs[name].detach()
-        self.steps_summed += 1
-        return outputs["loss"] / self.args.gradient_accumulation_steps
+            self.term_sums[name] = self.term_sums.get(name, 0) + share * outputs[name].detach()
+        self.steps_summed += share
+        return outputs["loss"]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add each term's mean since the last log."""
+        """Add each term's mean since the last log, over all processes, as the library does with the loss."""
         if "loss" in logs:
-            logs |= {name: float(total) / self.steps_summed for name, total in self.term_sums.items()}
+            for name, total in self.term_sums.items():
+                logs[name] = float(self.accelerator.reduce(total / self.steps_summed, "mean"))
             self.term_sums.clear()
-            self.steps_summed = 0
+            self.steps_summed = 0.0
         super().log(logs, start_time)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
@@ -95,8 +99,10 @@ def training_arguments(train: Train, seed: int, checkpoints: Path, images: int, 
     """`train` in the library's words. `batch_size` is the global batch, whatever the number of processes.
 
     Raises:
-        EffiSegError: the global batch does not divide among processes and accumulation steps.
+        EffiSegError: the global batch does not divide among processes and accumulation steps, or fp16 without a GPU.
     """
+    if train.precision == "fp16" and not torch.cuda.is_available():
+        raise EffiSegError("train.precision: fp16 needs a GPU, and there is none here; use fp32 or bf16")
     shares = processes * train.accumulation
     if train.batch_size % shares:
         raise EffiSegError(

@@ -1,0 +1,133 @@
+"""DVC experiments: new rows and changed settings from the command line, in a temporary folder, and in the queue."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.pipeline.study import Study, ran, restored
+
+NEW_ROW = ("-S", "+experiments.mine={train: {optimizer: {lr: 0.002}}}", "-S", "study.experiments=[baseline,mine]")
+QUEUED = {"weak": ("-S", "experiments.kd.loss.weights.cskd=0.5"), "fresh": NEW_ROW}
+
+
+@pytest.fixture(scope="module")
+def queued(module_copy: Study) -> Iterator[Study]:
+    """A changed loss and a new row, queued and run by two workers."""
+    for name, settings in QUEUED.items():
+        module_copy.dvc("exp", "run", "--queue", "--name", name, *settings)
+    module_copy.dvc("queue", "start", "--jobs", "2")
+    try:
+        _wait_for_queue(module_copy)
+        yield module_copy
+    finally:
+        module_copy.dvc("queue", "stop", "--kill", check=False)
+
+
+@pytest.fixture(scope="module")
+def temporary(queued: Study) -> str:
+    """What DVC printed for the new row, run once more in a temporary folder."""
+    return queued.dvc("exp", "run", "--temp", "--name", "again", *NEW_ROW).stdout
+
+
+@pytest.fixture(scope="module")
+def shown(queued: Study, temporary: str) -> dict[str, Any]:
+    """Experiment name -> what `dvc exp show` tells of it."""
+    table = json.loads(queued.dvc("exp", "show", "--json").stdout)
+    experiments = [experiment for commit in table for experiment in commit["experiments"] or []]
+    return {experiment["name"]: experiment["revs"][0]["data"] for experiment in experiments}
+
+
+def test_queued_experiments_both_succeed(queued: Study) -> None:
+    assert _queue(queued) == dict.fromkeys(QUEUED, "Success")
+
+
+def test_a_new_row_from_the_command_line_runs_alone(queued: Study) -> None:
+    assert ran(queued.dvc("queue", "logs", "fresh").stdout) == ["train@mine-0", "evaluate@mine-0", "profile@mine", "report"]
+
+
+def test_the_same_experiment_in_a_temporary_folder_comes_from_the_run_cache(temporary: str) -> None:
+    assert restored(temporary) == ["train@mine-0", "evaluate@mine-0", "profile@mine"]
+    assert ran(temporary) == ["report"]
+
+
+def test_experiments_are_in_the_repositorys_mlflow_under_their_names(queued: Study, temporary: str) -> None:
+    names = [name for (name,) in queued.query("SELECT name FROM runs WHERE name LIKE '%/%'")]
+    weak = {f"{stage}/weak" for stage in ("kd-0", "evaluate-kd-0", "report", "study-synthetic")}
+    fresh = {f"{stage}/fresh" for stage in ("mine-0", "evaluate-mine-0", "profile-mine", "report", "study-synthetic")}
+
+    # what comes from the run cache makes no second run
+    assert Counter(names) == Counter(weak | fresh | {"report/again", "study-synthetic/again"})
+
+
+def test_artifacts_of_experiments_stay_in_the_repository(queued: Study, temporary: str) -> None:
+    places = queued.query("SELECT name, artifact_uri FROM runs WHERE name LIKE 'report/%'")
+
+    assert {name for name, _ in places} == {"report/weak", "report/fresh", "report/again"}
+    for _, place in places:
+        assert place.startswith((queued.folder / "mlartifacts").as_uri())
+        assert list(Path(place.removeprefix("file://")).rglob("comparison.csv"))
+
+
+def test_parallel_trainings_do_not_choke_each_other(queued: Study) -> None:
+    minutes = dict(
+        queued.query(
+            "SELECT name, value FROM runs JOIN latest_metrics USING (run_uuid) "
+            "WHERE key = 'train_minutes' AND name IN ('kd-0', 'kd-0/weak', 'baseline-0', 'mine-0/fresh')"
+        )
+    )
+
+    assert minutes["kd-0/weak"] < 10 * minutes["kd-0"]
+    assert minutes["mine-0/fresh"] < 10 * minutes["baseline-0"]
+
+
+def test_experiments_are_shown_with_their_settings_and_scores(shown: dict[str, Any]) -> None:
+    assert set(shown) == {*QUEUED, "again"}
+    assert shown["weak"]["params"]["params.yaml"]["data"]["experiments"]["kd"]["loss"]["weights"]["cskd"] == 0.5
+    assert 0 <= shown["fresh"]["metrics"]["results/train/mine-0/metrics.json"]["data"]["miou"] <= 1
+
+
+def test_metrics_of_an_experiment_differ_from_those_of_the_study(queued: Study) -> None:
+    difference = json.loads(queued.dvc("metrics", "diff", "--json", "main", "weak").stdout)
+
+    assert set(difference) == {"results/distill/kd-0/metrics.json"}
+
+
+def test_plots_are_written(queued: Study) -> None:
+    queued.dvc("plots", "show", "--out", "plots")
+
+    assert "baseline-0" in (queued.folder / "plots/index.html").read_text()
+
+
+def test_an_experiment_in_the_workspace_changes_its_params_and_report(queued: Study, temporary: str) -> None:
+    done = queued.dvc("exp", "run", "--name", "here", *NEW_ROW).stdout
+
+    assert restored(done) == ["train@mine-0", "evaluate@mine-0", "profile@mine"]
+    assert ran(done) == ["report"]
+    assert "mine" in queued.git("diff", "params.yaml")
+    assert "mine" in (queued.folder / "reports/comparison.csv").read_text()
+
+
+def _queue(study: Study) -> dict[str, str]:
+    """Name -> status of every queued experiment."""
+    table = study.dvc("queue", "status").stdout
+    return {words[1]: words[-1] for words in map(str.split, table.splitlines()) if len(words) > 2 and words[1] in QUEUED}
+
+
+def _wait_for_queue(study: Study) -> None:
+    # asking DVC would take as much of the processor as a training
+    for _ in range(400):
+        (ended,) = study.query("SELECT count(*) FROM runs WHERE name LIKE 'report/%' AND end_time IS NOT NULL")
+        if ended[0] == len(QUEUED):
+            break
+        time.sleep(0.5)
+    for _ in range(20):
+        statuses = _queue(study)
+        if not {"Queued", "Running"} & set(statuses.values()):
+            return
+        time.sleep(1)
+    raise AssertionError(f"the queue still runs: {statuses}")

@@ -1,0 +1,154 @@
+"""What MLflow holds after a study."""
+
+import json
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from tests.pipeline.study import Study
+
+# with nothing but MLflow's own defaults, in the repository's root
+READ_RUNS = """
+import json, mlflow
+client = mlflow.MlflowClient()
+experiment = client.get_experiment_by_name("effiseg")
+runs = {}
+for run in client.search_runs([experiment.experiment_id]):
+    folders = [""] + [item.path for item in client.list_artifacts(run.info.run_id) if item.is_dir]
+    folders += [item.path for folder in folders[1:] for item in client.list_artifacts(run.info.run_id, folder) if item.is_dir]
+    history = {name: [[metric.step, metric.value] for metric in client.get_metric_history(run.info.run_id, name)]
+               for name in run.data.metrics}
+    runs[run.info.run_name] = dict(
+        id=run.info.run_id, status=run.info.status, tags=run.data.tags, params=run.data.params, metrics=run.data.metrics,
+        history=history,
+        artifacts=[item.path for folder in folders for item in client.list_artifacts(run.info.run_id, folder or None)],
+        models=[model.model_id for model in run.outputs.model_outputs] if run.outputs else [],
+        inputs=[dict(name=i.dataset.name, digest=i.dataset.digest) for i in run.inputs.dataset_inputs],
+    )
+print(json.dumps({"count": len(client.search_runs([experiment.experiment_id])), "runs": runs}))
+"""
+PREDICT = """
+import json, mlflow, numpy as np, torch
+from pathlib import Path
+from effiseg.data.prepared import Prepared
+from effiseg.evaluation.evaluate import predict_panels
+from effiseg.models.segformer import load_model
+val = Prepared.open(Path("prepared")).val
+images = np.asarray(val.images[:1]).transpose(0, 2, 3, 1)
+theirs = mlflow.pyfunc.load_model("models:/MODEL_ID").predict(np.ascontiguousarray(images))
+logits = load_model(Path("models/train/baseline-0/last"))(torch.tensor(np.asarray(val.images[:1])))
+ours = torch.nn.functional.interpolate(logits, size=images.shape[1:3], mode="bilinear").argmax(dim=1).numpy()
+print(json.dumps({"shape": theirs.shape, "type": str(theirs.dtype), "same": bool((theirs == ours).all())}))
+"""
+CHILDREN = {
+    "synthesize": "synthesize",
+    "prepare": "prepare",
+    "teacher": "teacher",
+    "baseline-0": "train@baseline-0",
+    "kd-0": "distill@kd-0",
+    "evaluate-baseline-0": "evaluate@baseline-0",
+    "evaluate-kd-0": "evaluate_distilled@kd-0",
+    "profile-baseline": "profile@baseline",
+    "profile-kd": "profile_distilled@kd",
+    "report": "report",
+}
+ROWS = {"baseline": "train", "kd": "distill"}
+SCORES = ("miou", "miou_quarter", "pixel_accuracy")
+
+
+@pytest.fixture(scope="module")
+def runs(study: Study) -> dict[str, Any]:
+    """Run name -> what plain MLflow tells of it."""
+    found = study.python(READ_RUNS)
+    assert found["count"] == len(found["runs"])  # no two of one name
+    return found["runs"]
+
+
+def test_a_study_is_one_run_with_a_child_per_stage(runs: dict[str, Any]) -> None:
+    parent = runs["study-synthetic"]
+
+    assert set(runs) == {"study-synthetic", *CHILDREN}
+    assert {run["status"] for run in runs.values()} == {"FINISHED"}
+    for name in CHILDREN:
+        assert runs[name]["tags"]["mlflow.parentRunId"] == parent["id"]
+
+
+def test_runs_tell_where_they_came_from(runs: dict[str, Any], study: Study) -> None:
+    commit, digest = study.git("rev-parse", "HEAD~1"), study.json("prepared/index.json")["digest"]
+
+    for name, stage in CHILDREN.items():
+        assert runs[name]["tags"]["git.commit"] == commit
+        assert runs[name]["tags"]["dvc.stage"] == stage
+    for row in ROWS:
+        for name in (f"{row}-0", f"evaluate-{row}-0"):
+            tags = runs[name]["tags"]
+            assert (tags["experiment"], tags["seed"], tags["data_digest"]) == (row, "0", digest)
+    assert runs["kd-0"]["tags"]["teacher_digest"] == study.json("results/teacher/metrics.json")["digest"]
+
+
+def test_trainings_log_their_settings(runs: dict[str, Any]) -> None:
+    params = runs["kd-0"]["params"]
+
+    assert params["seed"] == "0"
+    assert params["loss.weights.cskd"] == "1.0"
+    assert params["train.optimizer.lr"] == "0.001"
+    assert params["model.norms.block"] == "layernorm"
+
+
+def test_trainings_log_every_term_and_score_along_the_steps(runs: dict[str, Any], study: Study) -> None:
+    history = runs["kd-0"]["history"]
+
+    for name in ("loss", "weighted_ce", "cskd", "pekd"):
+        assert [step for step, _ in history[name]] == [1, 2, 3, 4]
+    for name in SCORES:
+        assert [step for step, _ in history[name]] == [2, 4]
+    curve = pd.read_csv(study.folder / "history/distill/kd-0.csv", float_precision="round_trip")
+    assert [value for _, value in history["miou"]] == list(curve["miou"])
+
+
+def test_runs_name_the_data_that_they_used(runs: dict[str, Any], study: Study) -> None:
+    digest = study.json("prepared/index.json")["digest"]
+
+    for name in ("prepare", "teacher", "baseline-0", "kd-0", "evaluate-kd-0"):
+        assert runs[name]["inputs"] == [{"name": "synthetic", "digest": digest[:36]}]
+
+
+def test_the_report_is_kept_with_its_figures(runs: dict[str, Any], study: Study) -> None:
+    kept = set(runs["report"]["artifacts"])
+    written = [path for path in (study.folder / "reports").rglob("*") if path.is_file() and path.name != ".gitignore"]
+
+    assert len(written) >= 7
+    for path in written:
+        assert [name for name in kept if name.endswith(str(path.relative_to(study.folder / "reports")))]
+
+
+def test_a_logged_model_predicts_as_the_trained_one(runs: dict[str, Any], study: Study) -> None:
+    (model,) = runs["baseline-0"]["models"]
+
+    assert study.python(PREDICT.replace("MODEL_ID", model)) == {"shape": [1, 32, 64], "type": "uint8", "same": True}
+
+
+@pytest.mark.parametrize(("row", "group"), ROWS.items())
+def test_final_scores_agree_everywhere_to_the_last_digit(
+    row: str, group: str, runs: dict[str, Any], study: Study
+) -> None:
+    path = f"results/{group}/{row}-0/metrics.json"
+    written = study.json(path)
+    dvc = json.loads(study.dvc("metrics", "show", "--json").stdout)[""]["data"][path]["data"]
+    table = pd.read_csv(study.folder / "reports/comparison.csv", float_precision="round_trip").set_index("experiment")
+
+    for score in (*SCORES, "miou_best"):
+        assert dvc[score] == written[score]
+        assert runs[f"evaluate-{row}-0"]["metrics"][score] == written[score]
+        assert table.loc[row, score] == written[score]
+    for score in SCORES:
+        assert runs["report"]["metrics"][f"{row}-0.{score}"] == written[score]
+
+
+def test_best_and_last_scores_are_those_of_the_curve(study: Study) -> None:
+    for row, group in ROWS.items():
+        curve = pd.read_csv(study.folder / f"history/{group}/{row}-0.csv", float_precision="round_trip")
+        best = study.json(f"history/{group}/{row}-0.json")["best_epoch"]
+        assert list(curve["epoch"]) == [1, 2]
+        assert curve.set_index("epoch")["miou"].idxmax() == best

@@ -1,0 +1,231 @@
+"""The task: what one step computes, and what the teacher has no part in."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from effiseg.models.segformer import Segmenter
+from effiseg.schema import LossWeights
+from effiseg.training.task import Task, to_one_resolution
+
+ALL_TERMS = {"weighted_ce": 0.5, "dice": 2.0, "focal": 0.25, "kl": 3.0, "cskd": 0.1, "pekd": 0.7}
+SHIPPED_ROWS = ("baseline", "tanh", "tanh_linear", "kd", "dice_focal", "combined")
+
+Batch = tuple[Tensor, Tensor]
+MakeTask = Callable[..., Task]
+
+
+class Spy:
+    """Notes how the teacher was asked."""
+
+    def __init__(self, teacher: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[bool] = []
+        self.head_runs = 0
+        self.images: list[Tensor] = []
+        outputs, head = teacher.outputs, teacher.network.decode_head.forward
+
+        def noted_outputs(images: Tensor, *, with_logits: bool = True):
+            self.asked.append(with_logits)
+            self.images.append(images)
+            return outputs(images, with_logits=with_logits)
+
+        def noted_head(features: list[Tensor]) -> Tensor:
+            self.head_runs += 1
+            return head(features)
+
+        monkeypatch.setattr(teacher, "outputs", noted_outputs)
+        monkeypatch.setattr(teacher.network.decode_head, "forward", noted_head)
+
+
+@pytest.fixture
+def spy(b0: Segmenter, monkeypatch: pytest.MonkeyPatch) -> Spy:
+    return Spy(b0, monkeypatch)
+
+
+# --- the loss ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_shipped_rows_are_those_tested_here(shipped):
+    assert tuple(shipped.experiments) == SHIPPED_ROWS
+
+
+@pytest.mark.parametrize("name", SHIPPED_ROWS)
+def test_every_shipped_row_reaches_every_parameter_with_a_finite_gradient(
+    make_task: MakeTask, batch: Batch, b2: Segmenter, name: str
+):
+    task = make_task(name, teacher=b2)
+    task.train()
+    result = task(*batch)
+    result["loss"].backward()
+    assert result["loss"].isfinite()
+    for parameter_name, parameter in task.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert parameter.grad.isfinite().all(), parameter_name
+    assert task.student.network.segformer.stages[0].patch_embeddings.proj.weight.grad.abs().max() > 0
+
+
+def test_the_terms_of_the_loss_can_all_be_active_together(make_task: MakeTask, batch: Batch):
+    assert set(ALL_TERMS) == set(LossWeights.model_fields)
+    result = make_task(loss={"weights": ALL_TERMS})(*batch)
+    assert set(result) == {"loss", "logits", *ALL_TERMS}
+
+
+def test_the_loss_is_the_weighted_sum_of_the_terms(make_task: MakeTask, batch: Batch):
+    result = make_task(loss={"weights": ALL_TERMS})(*batch)
+    expected = sum(weight * result[name].item() for name, weight in ALL_TERMS.items())
+    assert result["loss"].item() == pytest.approx(expected, rel=1e-5)
+    assert min(result[name].item() for name in ALL_TERMS) > 0
+    assert result["loss"].shape == ()
+
+
+def test_a_term_without_weight_is_not_computed(make_task: MakeTask, batch: Batch):
+    result = make_task("dice_focal")(*batch)
+    assert set(result) == {"loss", "logits", "dice", "focal"}
+
+
+def test_the_logits_are_the_students_at_a_quarter_of_the_size(make_task: MakeTask, batch: Batch):
+    task = make_task().eval()
+    logits = task(*batch)["logits"]
+    assert logits.shape == (2, 19, 8, 16)
+    assert torch.equal(logits, task.student(batch[0]))
+
+
+def test_cross_entropy_uses_the_class_weights(make_task: MakeTask, batch: Batch):
+    images, labels = batch
+    weights = torch.rand(19).add(0.5).tolist()
+    task = make_task(class_weights=weights).eval()
+    logits = F.interpolate(task.student(images), size=(32, 64), mode="bilinear")
+    expected = F.cross_entropy(logits, labels.long(), torch.tensor(weights), ignore_index=255)
+    torch.testing.assert_close(task(images, labels)["loss"], expected)
+
+
+@pytest.mark.parametrize("name", SHIPPED_ROWS)
+def test_a_batch_of_void_alone_gives_finite_losses_and_gradients(make_task: MakeTask, batch: Batch, name: str):
+    task = make_task(name).train()
+    result = task(batch[0], torch.full_like(batch[1], 255))
+    result["loss"].backward()
+    assert all(value.isfinite().all() for value in result.values())
+    assert all(parameter.grad.isfinite().all() for parameter in task.parameters())
+
+
+# --- resolution -------------------------------------------------------------------------------------------------------
+
+
+def test_at_label_resolution_the_logits_are_upsampled():
+    logits, labels = torch.rand(1, 3, 8, 16), torch.randint(3, (1, 32, 64), dtype=torch.uint8)
+    upsampled, same = to_one_resolution(logits, labels, "label")
+    torch.testing.assert_close(upsampled, F.interpolate(logits, scale_factor=4, mode="bilinear"))
+    assert same is labels
+
+
+def test_at_quarter_resolution_every_fourth_label_counts():
+    logits, labels = torch.rand(1, 3, 8, 16), torch.randint(256, (1, 32, 64), dtype=torch.uint8)
+    same, shrunk = to_one_resolution(logits, labels, "quarter")
+    assert same is logits
+    assert torch.equal(shrunk, labels[:, ::4, ::4])
+
+
+def test_the_row_chooses_the_resolution(make_task: MakeTask, batch: Batch):
+    images, labels = batch
+    task = make_task(loss={"resolution": "quarter"}, class_weights=[1.0] * 19).eval()
+    expected = F.cross_entropy(task.student(images), labels[:, ::4, ::4].long(), ignore_index=255)
+    torch.testing.assert_close(task(images, labels)["loss"], expected)
+    task.resolution = "label"
+    assert task(images, labels)["loss"].item() != pytest.approx(expected.item(), rel=1e-4)
+
+
+# --- augmentation -----------------------------------------------------------------------------------------------------
+
+
+def test_training_augments_and_evaluation_does_not(make_task: MakeTask, batch: Batch, spy: Spy):
+    task = make_task("kd", train={"augment": {"flip": 0.5, "scale": [1.2, 1.5], "colour": 0.3}})
+    task.eval()
+    first, second = (task(*batch)["loss"] for _ in range(2))
+    assert torch.equal(first, second)
+    assert all(torch.equal(images, batch[0]) for images in spy.images)
+    task.train()
+    task(*batch)
+    assert not torch.allclose(spy.images[-1].float(), batch[0].float(), atol=5)
+
+
+def test_teacher_and_student_see_the_same_pixels(make_task: MakeTask, batch: Batch, spy: Spy, monkeypatch):
+    task = make_task("kd").train()
+    seen: list[Tensor] = []
+    outputs = task.student.outputs
+    monkeypatch.setattr(task.student, "outputs", lambda images: seen.append(images) or outputs(images))
+    task(*batch)
+    assert torch.equal(seen[0], spy.images[0])
+
+
+# --- the teacher ------------------------------------------------------------------------------------------------------
+
+
+def test_the_teacher_is_in_no_parameter_buffer_state_or_module(make_task: MakeTask, b0: Segmenter):
+    task = make_task("kd")
+    own = {id(value) for value in (*task.parameters(), *task.buffers(), *task.modules())}
+    teachers = {id(value) for value in (*b0.parameters(), *b0.buffers(), *b0.modules())}
+    assert not own & teachers
+    plain, projectors = make_task("baseline"), "terms."
+    assert {name for name in task.state_dict() if not name.startswith(projectors)} == set(plain.state_dict())
+
+
+def test_the_teacher_stays_in_eval_mode_and_its_statistics_stay(make_task: MakeTask, batch: Batch, b0: Segmenter):
+    b0.train()
+    before = {name: value.clone() for name, value in b0.state_dict().items()}
+    task = make_task("kd", loss={"weights": {"kl": 1.0}}).train()
+    task(*batch)["loss"].backward()
+    assert not any(module.training for module in b0.modules())
+    assert all(torch.equal(value, before[name]) for name, value in b0.state_dict().items())
+
+
+def test_the_teacher_gets_no_gradient(make_task: MakeTask, batch: Batch, b0: Segmenter):
+    for parameter in b0.parameters():
+        parameter.requires_grad_(True)
+    task = make_task(loss={"weights": ALL_TERMS}).train()
+    task(*batch)["loss"].backward()
+    assert all(parameter.grad is None and not parameter.requires_grad for parameter in b0.parameters())
+
+
+def test_the_teachers_head_runs_only_for_terms_that_need_its_logits(make_task: MakeTask, batch: Batch, spy: Spy):
+    make_task("kd")(*batch)
+    assert (spy.asked, spy.head_runs) == ([False], 0)
+    make_task("kd", loss={"weights": {"kl": 1.0}})(*batch)
+    assert (spy.asked, spy.head_runs) == ([False, True], 1)
+
+
+def test_without_distillation_the_teacher_is_never_asked(make_task: MakeTask, batch: Batch, spy: Spy):
+    make_task("dice_focal").train()(*batch)
+    make_task("dice_focal", teacher=None).train()(*batch)
+    assert spy.asked == []
+
+
+# --- projectors -------------------------------------------------------------------------------------------------------
+
+
+def test_projectors_are_parameters_of_the_task_and_not_of_the_student(make_task: MakeTask, b2: Segmenter):
+    task = make_task("kd", teacher=b2)
+    names = {name for name, _ in task.named_parameters() if not name.startswith("student.")}
+    assert names == {
+        f"terms.{term}.projectors.{i}.{part}"
+        for term in ("cskd", "pekd")
+        for i in range(4)
+        for part in ("weight", "bias")
+    }
+    assert task.terms["cskd"].projectors[3].weight.shape == (512, 256, 1, 1)
+    assert task.terms["pekd"].projectors[0].weight.shape == (64, 32)
+
+
+def test_rows_without_distillation_have_the_students_parameters_alone(make_task: MakeTask):
+    assert all(name.startswith("student.") for name, _ in make_task("dice_focal").named_parameters())
+
+
+def test_a_distilled_step_moves_the_projectors(make_task: MakeTask, batch: Batch):
+    task = make_task("combined").train()
+    before = {name: value.clone() for name, value in task.terms.named_parameters()}
+    task(*batch)["loss"].backward()
+    torch.optim.AdamW(task.parameters(), lr=1e-2).step()
+    assert before
+    assert all(not torch.equal(value, before[name]) for name, value in task.terms.named_parameters())
