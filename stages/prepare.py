@@ -8,6 +8,7 @@ from effiseg.data.prepared import Prepared
 from effiseg.evaluation.floors import FLOORS
 from effiseg.pipeline import cli, workspace
 from effiseg.pipeline.tracking import track
+from effiseg.report.figures import write_class_distribution
 
 
 def main() -> None:
@@ -26,10 +27,12 @@ def main() -> None:
         data = Prepared.open(workspace.PREPARED)
         floors = {name: floor(data).report() for name, floor in FLOORS.items()}
         workspace.write_json(workspace.FLOORS, floors)
+        write_class_distribution(data, workspace.CLASS_DISTRIBUTION)
         tracker.dataset(data.source, settings.root, data.digest, "study")
         tracker.tags({"data_digest": data.digest})
         tracker.metrics({f"{name}.miou": floor["miou"] for name, floor in floors.items()})
         tracker.artifact(workspace.PREPARED / "index.json")
+        tracker.artifact(workspace.CLASS_DISTRIBUTION)
 
 
 if __name__ == "__main__":

@@ -107,8 +107,8 @@ def _measure(config: Config, data: Prepared, folder: Path, device: torch.device,
     if not miou >= teacher.min_miou:
         raise EffiSegError(
             f"teacher.min_miou: the teacher ({teacher.source}) reaches mIoU {miou:.4f} on the validation split, "
-            f"expected at least {teacher.min_miou}; check its normalisation (teacher.mean, teacher.std) and classes, train it "
-            "longer (teacher.overrides), or lower the bound"
+            f"expected at least {teacher.min_miou}; check its normalisation (teacher.mean, teacher.std) and classes, "
+            "train it longer (teacher.overrides), or lower the bound"
         )
     sizes = [config.profile.size, config.data.size]
     costs = profile(teacher.model(), data.classes, sizes, repeats=config.profile.repeats, device=device)

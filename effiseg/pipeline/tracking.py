@@ -38,6 +38,7 @@ logging.getLogger("mlflow").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", message="The specified dataset source can be interpreted in multiple ways")
 
 EXPERIMENT = "effiseg"
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # what the UI opens it as
 STUDY_TAG = "effiseg.study"
 PARENT_TAG = "mlflow.parentRunId"
 FLUSH_SECONDS = 5.0
@@ -171,7 +172,7 @@ def _prepare_store(study: str) -> str:
         # explicit and absolute: a stage in a temporary folder must not leave its artifacts there
         local = mlflow.get_tracking_uri().startswith("sqlite:")
         location = (root / "mlartifacts").as_uri() if local else None
-        experiment_id = found.experiment_id if found else client.create_experiment(EXPERIMENT, location)
+        experiment_id = found.experiment_id if found else client.create_experiment(EXPERIMENT, location, KIND)
         mlflow.set_experiment(experiment_id=experiment_id)
         parents = client.search_runs([experiment_id], f"tags.`{STUDY_TAG}` = '{study}'", max_results=1)
         if parents:

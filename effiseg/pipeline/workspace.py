@@ -16,6 +16,7 @@ from effiseg.errors import EffiSegError
 PREPARED = Path("prepared")
 TEACHER = Path("models/teacher/last")
 FLOORS = Path("results/floors.json")
+CLASS_DISTRIBUTION = Path("results/class_distribution.png")
 
 
 def repository() -> Path:

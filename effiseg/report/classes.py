@@ -9,15 +9,15 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter
 
+from effiseg.data.prepared import Prepared
 from effiseg.report.collect import BASELINE, Results
 from effiseg.report.style import Look, footer, grid, hexadecimal, looks, new_figure
 
 _CLOCKWISE = {"projection": "polar", "theta_offset": math.pi / 2, "theta_direction": -1}
 
 
-def class_distribution(results: Results) -> Figure:
+def class_distribution(data: Prepared) -> Figure:
     """Share of the labelled pixels per class, in the data set's colours."""
-    data = results.data
     figure = new_figure(4.6, "Pixels per class")
     axes = figure.add_subplot()
     colours = [hexadecimal(colour) for colour in data.colours]
@@ -47,7 +47,7 @@ def class_distribution(results: Results) -> Figure:
         bbox_to_anchor=(1, 1),
         ncols=2,
     )
-    footer(figure, results, f"void pixels, which count nowhere: {', '.join(notes)}")
+    footer(figure, data, f"void pixels, which count nowhere: {', '.join(notes)}")
     return figure
 
 
@@ -67,7 +67,7 @@ def class_iou_radar(results: Results) -> Figure:
     columns = min(3, len(others))
     figure = new_figure(0.3 + (2.9 if columns == 3 else 4.0) * -(-len(others) // columns), "IoU per class, %")
     if not shown:
-        footer(figure, results, "the validation labels hold no class")
+        footer(figure, results.data, "the validation labels hold no class")
         return figure
     styles = looks(results.config)
     values = {row: [100 * mean(run.metrics.iou[name] for run in results.of(row)) for name in shown] for row in rows}
@@ -80,7 +80,7 @@ def class_iou_radar(results: Results) -> Figure:
         _label_spokes(axes, shown, rim)
     dashed = f"; dashed: {reference}" if reference not in others else ""
     missing = f"; absent from the validation labels: {', '.join(results.absent)}" if results.absent else ""
-    footer(figure, results, f"last epoch, mean over the seeds; rim: {rim} %{dashed}{missing}")
+    footer(figure, results.data, f"last epoch, mean over the seeds; rim: {rim} %{dashed}{missing}")
     return figure
 
 

@@ -25,7 +25,7 @@ def training_loss(results: Results) -> Figure:
         axes.set_xlabel("epoch")
     figure.axes[0].set_ylabel("sum of the row's loss terms")
     spread = "; line: mean over the seeds, band: lowest to highest" if len(results.config.study.seeds) > 1 else ""
-    footer(figure, results, f"rows minimise different sums: compare shapes, not heights{spread}")
+    footer(figure, results.data, f"rows minimise different sums: compare shapes, not heights{spread}")
     return figure
 
 
@@ -44,7 +44,7 @@ def miou_per_epoch(results: Results) -> Figure:
     axes.set_ylim(bottom=0)
     figure.legend(loc="outside right upper")
     spread = "line: mean over the seeds, band: lowest to highest; " if len(results.config.study.seeds) > 1 else ""
-    footer(figure, results, f"{spread}at the labels' full resolution; teacher and floor: their final value")
+    footer(figure, results.data, f"{spread}at the labels' full resolution; teacher and floor: their final value")
     return figure
 
 

@@ -51,7 +51,7 @@ def panels(results: Results) -> Figure:
     legend = figure.add_subplot(cells[-1, :])
     legend.set_axis_off()
     legend.legend(handles=swatches(results), loc="center", ncols=7, fontsize=8, handlelength=1.2)
-    footer(figure, results, f"seed {runs[0].seed}, last epoch; black: void")
+    footer(figure, results.data, f"seed {runs[0].seed}, last epoch; black: void")
     return figure
 
 
@@ -102,7 +102,7 @@ def norm_scatter(results: Results) -> Figure:
         _scatter(part, norms, colours[rows[0]].colour)
     left_out = f"; {len(groups) - len(shown)} more arrangements not shown" if len(groups) > len(shown) else ""
     seed = results.config.study.seeds[0]
-    footer(figure, results, f"sampled elements after training, seed {seed}, first row of each block{left_out}")
+    footer(figure, results.data, f"sampled elements after training, seed {seed}, first row of each block{left_out}")
     return figure
 
 

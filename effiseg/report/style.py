@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 
 from effiseg.config import Config
 from effiseg.data.labels import Colour
+from effiseg.data.prepared import Prepared
 from effiseg.report.collect import Results
 
 DPI = 110
@@ -69,11 +70,11 @@ def new_figure(height: float, title: str, padding: float = 0.04) -> Figure:
     return figure
 
 
-def footer(figure: Figure, results: Results, note: str = "") -> None:
+def footer(figure: Figure, data: Prepared, note: str = "") -> None:
     """Say below the figure what data it shows."""
-    scenes = " (generated scenes)" if results.data.source == "synthetic" else ""
+    scenes = " (generated scenes)" if data.source == "synthetic" else ""
     text = f"{note}\n" if note else ""
-    text += f"data set: {results.data.source}{scenes}, digest {results.data.digest[:12]}"
+    text += f"data set: {data.source}{scenes}, digest {data.digest[:12]}"
     figure.text(0.01, -_GAP / figure.get_figheight(), text, va="top", fontsize=8, color="#606060")
 
 

@@ -66,7 +66,7 @@ def test_a_rows_look_does_not_depend_on_the_study(make_study: Make) -> None:
 
 def test_class_distribution(make_study: Make) -> None:
     results = results_of(make_study())
-    axes = class_distribution(results).axes[0]
+    axes = class_distribution(results.data).axes[0]
     assert axes.get_yscale() == "log"
     counts = results.data.pixel_counts["train"]
     heights = [bar.get_height() for bar in axes.containers[0]]
@@ -157,5 +157,5 @@ def test_labels_without_any_class(make_study: Make) -> None:
     folder.mkdir()
     results = results_of(study)
     assert len(class_iou_radar(results).axes) == 0
-    assert class_distribution(results).axes[0].get_yscale() == "linear"
+    assert class_distribution(results.data).axes[0].get_yscale() == "linear"
     assert miou_per_epoch(results).axes
