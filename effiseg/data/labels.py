@@ -13,6 +13,12 @@ from effiseg.schema import IGNORE_INDEX
 
 Colour = tuple[int, int, int]
 
+# the made-up cities of the generated scenes, by which they are known wherever they lie; no city is in two splits
+GENERATED_CITIES = {
+    "train": ("aldermoor", "birkenhalde", "carrowfeld", "dornwick"),
+    "val": ("eschenmark", "farnhollow"),
+}
+
 
 @dataclass(frozen=True)
 class LabelSpace:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from effiseg.data.labels import IGNORE_INDEX, LabelSpace
+from effiseg.data.labels import GENERATED_CITIES, IGNORE_INDEX, LabelSpace
 from effiseg.data.prepared import IMAGES_FILE, INDEX_FILE, LABELS_FILE, Index, Rows, SplitIndex
 from effiseg.data.sources import BadFile, Listing, Pair, Problem, Source, list_pairs, read_image, read_label, unusable
 from effiseg.errors import EffiSegError
@@ -270,7 +270,7 @@ def _index(
     weights = PAPER_WEIGHTS if class_weights == "paper" else _computed_weights(splits["train"].pixel_counts)
     return Index(
         format=1,
-        source=source,
+        source=_true_source(source, splits),
         root=str(root),
         digest=hashlib.sha256(json.dumps(content).encode()).hexdigest(),
         classes=space.classes,
@@ -281,6 +281,13 @@ def _index(
         class_weights=list(weights),
         splits=splits,
     )
+
+
+def _true_source(source: Source, splits: dict[str, SplitIndex]) -> str:
+    """`synthetic` for generated scenes that are read as Cityscapes, so that no report takes them for the real thing."""
+    cities = {name.split("/")[0] for split in splits.values() for name in split.names}
+    generated = {city for cities in GENERATED_CITIES.values() for city in cities}
+    return "synthetic" if source == "cityscapes" and cities & generated else source
 
 
 def _split_index(pairs: Sequence[Pair], results: Sequence[_Converted]) -> SplitIndex:

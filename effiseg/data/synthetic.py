@@ -12,16 +12,12 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
+from effiseg.data.labels import GENERATED_CITIES
 from effiseg.data.scene import render_scene
 from effiseg.errors import EffiSegError
 
 __all__ = ["render_scene", "synthesize"]
 
-# made-up cities; no city is in two splits, as in Cityscapes
-_CITIES = {
-    "train": ("aldermoor", "birkenhalde", "carrowfeld", "dornwick"),
-    "val": ("eschenmark", "farnhollow"),
-}
 _FRAME = 19  # Cityscapes labels the 20th frame of every snippet
 _MIN_HEIGHT = 32  # below it, nothing can be recognised
 _IMAGE_COMPRESSION = 1  # the noise hardly compresses; higher levels only take longer
@@ -108,8 +104,8 @@ def _whole_folder(root: Path) -> Iterator[Path]:
 
 
 def _jobs(folder: Path, split: str, count: int, height: int, seed: int) -> list[_Job]:
-    cities = _CITIES[split]
-    split_number = list(_CITIES).index(split)
+    cities = GENERATED_CITIES[split]
+    split_number = list(GENERATED_CITIES).index(split)
     jobs = []
     for index in range(count):
         city, sequence = cities[index % len(cities)], index // len(cities)

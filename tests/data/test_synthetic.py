@@ -8,6 +8,8 @@ from PIL import Image
 
 from effiseg.data import synthetic
 from effiseg.data.labels import CITYSCAPES, IGNORE_INDEX
+from effiseg.data.prepare import prepare
+from effiseg.data.prepared import Prepared
 from effiseg.data.scene.canvas import EGO_VEHICLE, OUT_OF_ROI
 from effiseg.data.synthetic import render_scene, synthesize
 from effiseg.errors import EffiSegError
@@ -181,3 +183,9 @@ def test_what_a_killed_run_left_is_cleaned_up(tmp_path: Path) -> None:
     synthesize(tmp_path / "data", train=1, val=1, height=32, seed=0, workers=1)
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
     assert len(_files(tmp_path / "data")) == 4
+
+
+def test_generated_scenes_read_as_cityscapes_are_still_known_as_generated(tmp_path: Path) -> None:
+    synthesize(tmp_path / "raw", train=2, val=2, height=32, seed=0, workers=1)
+    prepare("cityscapes", tmp_path / "raw", tmp_path / "prepared", size=(32, 64), workers=1)
+    assert Prepared.open(tmp_path / "prepared").source == "synthetic"
