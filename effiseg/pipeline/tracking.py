@@ -42,6 +42,7 @@ KIND = {"mlflow.experimentKind": "custom_model_development"}  # what the UI open
 STUDY_TAG = "effiseg.study"
 PARENT_TAG = "mlflow.parentRunId"
 FLUSH_SECONDS = 5.0
+RETRY_SECONDS = 60.0  # each try at a store that went away costs seconds
 PYFUNC = Path(__file__).with_name("pyfunc.py")
 
 
@@ -52,14 +53,14 @@ class Tracker:
         self.run_id: str = run.info.run_id
         self._client = mlflow.MlflowClient()
         self._waiting: list[Metric] = []
-        self._flushed = time.monotonic()
+        self._next_flush = time.monotonic() + FLUSH_SECONDS
         self._warned = False
 
     def metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Log numbers at a step; sent in batches, since a single call costs milliseconds."""
         now = int(1000 * time.time())
         self._waiting += [Metric(name, value, now, step) for name, value in metrics.items() if value == value]
-        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+        if time.monotonic() > self._next_flush:
             self.flush()
 
     def params(self, params: Mapping[str, Any]) -> None:
@@ -104,9 +105,11 @@ class Tracker:
     def flush(self) -> None:
         """Send the waiting numbers."""
         batch, self._waiting = self._waiting, []
-        self._flushed = time.monotonic()
+        wait = FLUSH_SECONDS
         if batch and not self._try(lambda: self._client.log_batch(self.run_id, metrics=batch)):
             self._waiting = batch + self._waiting
+            wait = RETRY_SECONDS
+        self._next_flush = time.monotonic() + wait
 
     def _try(self, call: Callable[[], Any]) -> bool:
         try:

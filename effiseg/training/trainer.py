@@ -73,6 +73,10 @@ class RowTrainer(Trainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Score the validation split and keep the student when it is the best so far."""
+        if self.args.world_size > 1:
+            # the last step left each process its own batch-norm statistics; what is saved are the first one's
+            for buffer in self.task.student.buffers():
+                torch.distributed.broadcast(buffer, 0)
         evaluation = evaluate(
             self.task.student,
             self.data.val,

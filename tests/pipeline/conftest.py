@@ -1,6 +1,9 @@
 """One tiny study, run once by a real `dvc repro`; tests that change something work on copies of it."""
 
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +20,11 @@ def write():
 if "DVC_STAGE" in os.environ:
     atexit.register(write)
 """
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of a module with a story come last: the story is told while the others run."""
+    items.sort(key=_has_story)
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +44,23 @@ def study(repository: Path, imports: Path, tmp_path_factory: pytest.TempPathFact
     return study
 
 
+@pytest.fixture(scope="session", autouse=True)
+def stories(
+    study: Study, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Future[Any]]]:
+    """What each test module's `tell_story(study, folder)` returns; told one after another, beside the other tests."""
+    modules = dict.fromkeys(item.module for item in request.session.items if _has_story(item))
+    with ThreadPoolExecutor(1) as pool:
+        folders = {module: tmp_path_factory.mktemp("story") for module in modules}
+        yield {module.__name__: pool.submit(module.tell_story, study, folder) for module, folder in folders.items()}
+
+
+@pytest.fixture(scope="module")
+def story(stories: dict[str, Future[Any]], request: pytest.FixtureRequest) -> Any:
+    """What this module's `tell_story` returned."""
+    return stories[request.module.__name__].result()
+
+
 @pytest.fixture
 def copy(study: Study, tmp_path: Path) -> Study:
     """A copy of the study for one test."""
@@ -46,3 +71,7 @@ def copy(study: Study, tmp_path: Path) -> Study:
 def module_copy(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
     """A copy of the study for the tests of one module."""
     return study.copy(tmp_path_factory.mktemp("module") / "repository")
+
+
+def _has_story(item: pytest.Item) -> bool:
+    return hasattr(getattr(item, "module", None), "tell_story")

@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +149,8 @@ def environment(**variables: str) -> dict[str, str]:
     """This process's environment without what would lead DVC, MLflow or git elsewhere; `python` is this interpreter."""
     kept = {key: value for key, value in os.environ.items() if not re.match(r"(DVC|MLFLOW|GIT|EFFISEG)_", key)}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return kept | {"PATH": path, "DVC_NO_ANALYTICS": "1"} | variables
+    # one thread each: tests run side by side, and trainings that share cores with more threads than cores crawl
+    return kept | {"PATH": path, "OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "1"} | variables
 
 
 def ran(output: str) -> list[str]:
@@ -160,4 +161,3 @@ def ran(output: str) -> list[str]:
 def restored(output: str) -> list[str]:
     """The stages whose outputs DVC took from the run cache."""
     return re.findall(r"^Stage '(.+)' is cached - skipping run", output, re.MULTILINE)
-

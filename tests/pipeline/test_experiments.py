@@ -1,6 +1,7 @@
 """DVC experiments: new rows and changed settings from the command line, in a temporary folder, and in the queue."""
 
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -20,7 +21,8 @@ def queued(module_copy: Study) -> Iterator[Study]:
     """A changed loss and a new row, queued and run by two workers."""
     for name, settings in QUEUED.items():
         module_copy.dvc("exp", "run", "--queue", "--name", name, *settings)
-    module_copy.dvc("queue", "start", "--jobs", "2")
+    # as many threads as without a setting, so that the two trainings really compete
+    module_copy.dvc("queue", "start", "--jobs", "2", OMP_NUM_THREADS=str(os.cpu_count()))
     try:
         _wait_for_queue(module_copy)
         yield module_copy
@@ -47,7 +49,9 @@ def test_queued_experiments_both_succeed(queued: Study) -> None:
 
 
 def test_a_new_row_from_the_command_line_runs_alone(queued: Study) -> None:
-    assert ran(queued.dvc("queue", "logs", "fresh").stdout) == ["train@mine-0", "evaluate@mine-0", "profile@mine", "report"]
+    log = queued.dvc("queue", "logs", "fresh").stdout
+
+    assert ran(log) == ["train@mine-0", "evaluate@mine-0", "profile@mine", "report"]
 
 
 def test_the_same_experiment_in_a_temporary_folder_comes_from_the_run_cache(temporary: str) -> None:
@@ -114,8 +118,8 @@ def test_an_experiment_in_the_workspace_changes_its_params_and_report(queued: St
 
 def _queue(study: Study) -> dict[str, str]:
     """Name -> status of every queued experiment."""
-    table = study.dvc("queue", "status").stdout
-    return {words[1]: words[-1] for words in map(str.split, table.splitlines()) if len(words) > 2 and words[1] in QUEUED}
+    lines = (line.split() for line in study.dvc("queue", "status").stdout.splitlines())
+    return {words[1]: words[-1] for words in lines if len(words) > 2 and words[1] in QUEUED}
 
 
 def _wait_for_queue(study: Study) -> None:

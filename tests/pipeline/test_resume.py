@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-import pytest
 
 from tests.pipeline.study import Study
 
@@ -43,9 +42,8 @@ class Story:
     run_ids: set[str]
 
 
-@pytest.fixture(scope="module")
-def story(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Story:
-    unbroken, broken = (study.copy(tmp_path_factory.mktemp(name) / "repository") for name in ("unbroken", "broken"))
+def tell_story(study: Study, folder: Path) -> Story:
+    unbroken, broken = (study.copy(folder / name) for name in ("unbroken", "broken"))
     earlier = _runs(broken)
     steps, statuses, logs = [], [], []
     for copy in (unbroken, broken):

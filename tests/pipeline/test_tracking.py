@@ -12,21 +12,24 @@ from tests.pipeline.study import Study
 READ_RUNS = """
 import json, mlflow
 client = mlflow.MlflowClient()
-experiment = client.get_experiment_by_name("effiseg")
-runs = {}
-for run in client.search_runs([experiment.experiment_id]):
-    folders = [""] + [item.path for item in client.list_artifacts(run.info.run_id) if item.is_dir]
-    folders += [item.path for folder in folders[1:] for item in client.list_artifacts(run.info.run_id, folder) if item.is_dir]
-    history = {name: [[metric.step, metric.value] for metric in client.get_metric_history(run.info.run_id, name)]
-               for name in run.data.metrics}
-    runs[run.info.run_name] = dict(
-        id=run.info.run_id, status=run.info.status, tags=run.data.tags, params=run.data.params, metrics=run.data.metrics,
-        history=history,
-        artifacts=[item.path for folder in folders for item in client.list_artifacts(run.info.run_id, folder or None)],
+
+def artifacts(run, folder=None):
+    for item in client.list_artifacts(run, folder):
+        yield from artifacts(run, item.path) if item.is_dir else [item.path]
+
+def describe(run):
+    name = run.info.run_id
+    return dict(
+        id=name, status=run.info.status, tags=run.data.tags, params=run.data.params, metrics=run.data.metrics,
+        history={key: [[m.step, m.value] for m in client.get_metric_history(name, key)] for key in run.data.metrics},
+        artifacts=list(artifacts(name)),
         models=[model.model_id for model in run.outputs.model_outputs] if run.outputs else [],
-        inputs=[dict(name=i.dataset.name, digest=i.dataset.digest) for i in run.inputs.dataset_inputs],
+        inputs=[dict(name=entry.dataset.name, digest=entry.dataset.digest) for entry in run.inputs.dataset_inputs],
     )
-print(json.dumps({"count": len(client.search_runs([experiment.experiment_id])), "runs": runs}))
+
+experiment = client.get_experiment_by_name("effiseg")
+found = client.search_runs([experiment.experiment_id])
+print(json.dumps({"count": len(found), "runs": {run.info.run_name: describe(run) for run in found}}))
 """
 PREDICT = """
 import json, mlflow, numpy as np, torch

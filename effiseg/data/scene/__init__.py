@@ -1,4 +1,4 @@
-"""Procedural street scenes: a module each for canvas, plan, ground, what stands, what moves, and layout."""
+"""Procedural street scenes: what they are painted with, their plan, what stands and moves on them, their layout."""
 
 from effiseg.data.scene.layout import render_scene
 

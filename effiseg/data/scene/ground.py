@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from effiseg.data.scene.buildings import BUILDING
 from effiseg.data.scene.canvas import (
     ASPECT,
     EGO_VEHICLE,
@@ -17,7 +18,9 @@ from effiseg.data.scene.canvas import (
     Texture,
     surface,
 )
-from effiseg.data.scene.scenery import BUILDING, EARTHS, GREYS, PLANT, WHITE, disc, panel, tint, tone
+from effiseg.data.scene.palette import EARTHS, GREYS, WHITE, tint, tone
+from effiseg.data.scene.scenery import PLANT
+from effiseg.data.scene.shapes import disc, panel
 from effiseg.data.scene.street import FAR, Street
 
 ROAD = surface("road", Texture.ASPHALT)

@@ -6,19 +6,19 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from effiseg.data.scene import ground, scenery, traffic
+from effiseg.data.scene import buildings, ground, people, scenery, vehicles
 from effiseg.data.scene.canvas import DYNAMIC, NEAR, OUT_OF_ROI, Canvas, Points, Surface, Texture
-from effiseg.data.scene.scenery import EARTHS, GREYS, VIVIDS, tint, tone
+from effiseg.data.scene.palette import EARTHS, GREYS, VIVIDS, tint, tone
+from effiseg.data.scene.shapes import Pose, disc
 from effiseg.data.scene.street import FAR, STYLES, Side, Street, plan
-from effiseg.data.scene.traffic import Pose
 
 _LITTER = Surface(DYNAMIC, Texture.SMOOTH)
 _FRAME = 0.004  # width of the border out of the region of interest, in image heights
 _VEHICLES: tuple[tuple[Callable[..., None], float, float], ...] = (  # what, its length, how likely
-    (traffic.car, 4.4, 0.83),
-    (traffic.truck, 8.4, 0.075),
-    (traffic.bus, 11.5, 0.05),
-    (traffic.tram, 26.0, 0.045),
+    (vehicles.car, 4.4, 0.83),
+    (vehicles.truck, 8.4, 0.075),
+    (vehicles.bus, 11.5, 0.05),
+    (vehicles.tram, 26.0, 0.045),
 )
 
 
@@ -93,7 +93,7 @@ class _Scene:
     def _house(self, side: Side, near: float, far: float, beyond: float, storeys: int, depth: float) -> None:
         if far > NEAR + 1:
             self._add_random(
-                depth, scenery.building, side.at(beyond), max(near, NEAR), far, self._rng.uniform(9, 14), storeys
+                depth, buildings.building, side.at(beyond), max(near, NEAR), far, self._rng.uniform(9, 14), storeys
             )
 
     def _greenery(self, side: Side, near: float, far: float) -> None:
@@ -110,14 +110,14 @@ class _Scene:
         rng = self._rng
         height, colour = rng.uniform(1.5, 3.4), tone(rng, GREYS, EARTHS, VIVIDS if rng.random() < 0.3 else GREYS)
         for start, end in _pieces(near, far, 4.0):
-            self._add(end, scenery.wall, side.at(side.edge), start, end, height, colour, height < 2.8)
+            self._add(end, buildings.wall, side.at(side.edge), start, end, height, colour, height < 2.8)
         self._behind(side, near, far)
 
     def _fenced(self, side: Side, near: float, far: float) -> None:
         rng = self._rng
         height, colour, boards = rng.uniform(1.1, 2.1), tone(rng, GREYS, VIVIDS, EARTHS), rng.random() < 0.4
         for start, end in _pieces(near, far, 4.0):
-            self._add(end, scenery.fence, side.at(side.edge), start, end, height, colour, boards)
+            self._add(end, buildings.fence, side.at(side.edge), start, end, height, colour, boards)
         self._lawn(side, near, far)
         self._behind(side, near, far)
 
@@ -134,7 +134,7 @@ class _Scene:
             return
         colour = tint(self._street.leaves, self._rng.uniform(0.75, 1.25))
         self._add_random(z, scenery.tree, x, z, height, colour)
-        self._shadows.append(scenery.disc(x, z, 0, height * 0.32)[:, [0, 2, 1]])  # lies on the ground
+        self._shadows.append(disc(x, z, 0, height * 0.32)[:, [0, 2, 1]])  # lies on the ground
 
     def _hedge(self, side: Side, near: float, far: float, beyond: float) -> None:
         size, colour = self._rng.uniform(0.9, 1.8), tint(self._street.leaves, self._rng.uniform(0.8, 1.2))
@@ -175,20 +175,20 @@ class _Scene:
             z, x = rng.uniform(6, 22), side.at(side.edge * 0.7)
             for place in range(rng.integers(1, 5)):
                 pose = Pose(x, z + 0.9 * place, rng.choice([-1, 1]) * rng.uniform(0.9, 1.6))
-                self._add_random(pose.z, traffic.bicycle, pose, False)
+                self._add_random(pose.z, people.bicycle, pose, False)
         if rng.random() < 0.18:
             pose = Pose(side.at(0.7), rng.uniform(6, 18), rng.uniform(0.6, 1.6))
-            self._add_random(pose.z, traffic.motorcycle, pose, False)
+            self._add_random(pose.z, people.motorcycle, pose, False)
 
     def _person(self, x: float, z: float) -> None:
-        self._add_random(z, traffic.person, x, z)
+        self._add_random(z, people.person, x, z)
         self._shadows.append(ground.flat(x - 0.3, x + 0.3, z - 0.2, z + 0.2))
 
     # --- traffic ---
 
     def _vehicle(self, draw: Callable[..., None], pose: Pose, length: float) -> None:
         self._add_random(pose.z - abs(np.cos(pose.heading)) * length / 2, draw, pose)
-        self._shadows.append(traffic.footprint(pose, length))
+        self._shadows.append(vehicles.footprint(pose, length))
 
     def _pick_vehicle(self) -> tuple[Callable[..., None], float]:
         draw, length, _ = _VEHICLES[self._rng.choice(len(_VEHICLES), p=[chance for _, _, chance in _VEHICLES])]
@@ -201,7 +201,7 @@ class _Scene:
         heading = 0.0 if side.sign > 0 or rng.random() < 0.3 else np.pi
         for z in np.arange(rng.uniform(7, 11), 95, rng.uniform(5.3, 6.5)).tolist():
             if rng.random() < occupied and not self._street.in_crossing(z, 6):
-                self._vehicle(traffic.car, Pose(side.at(-1.05), z, heading + rng.normal(0, 0.02)), 4.4)
+                self._vehicle(vehicles.car, Pose(side.at(-1.05), z, heading + rng.normal(0, 0.02)), 4.4)
 
     def _drive(self) -> None:
         """Vehicles ahead in the own lane and oncoming ones."""
@@ -217,7 +217,7 @@ class _Scene:
     def _cycle(self) -> None:
         """Riders along the street."""
         rng, kerb = self._rng, self._street.kerb
-        for draw, chance in ((traffic.bicycle, 0.45), (traffic.motorcycle, 0.3)):
+        for draw, chance in ((people.bicycle, 0.45), (people.motorcycle, 0.3)):
             if rng.random() < chance:
                 towards = rng.random() < 0.4
                 heading = rng.choice([-1, 1]) * rng.uniform(0.35, 0.8) + (np.pi if towards else 0)
@@ -242,7 +242,7 @@ class _Scene:
             self._vehicle(draw, Pose(rng.uniform(-9, 9), crossing.near + 3.5, across), length)
         if rng.random() < 0.35:
             pose = Pose(rng.uniform(-6, 6), crossing.near - 1, across)
-            self._add_random(pose.z, traffic.bicycle, pose, True)
+            self._add_random(pose.z, people.bicycle, pose, True)
 
 
 def _pieces(near: float, far: float, step: float) -> list[tuple[float, float]]:

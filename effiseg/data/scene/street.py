@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from effiseg.data.scene.canvas import ASPECT, Camera, Colour, Light
-from effiseg.data.scene.scenery import EARTHS, GREYS, LEAVES, tint, tone
+from effiseg.data.scene.palette import EARTHS, GREYS, LEAVES, tint, tone
 
 FAR = 170.0  # metres; behind it there is only the skyline
 

@@ -1,0 +1,74 @@
+"""Raw data that cannot be prepared: every problem is told, and nothing is left behind."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_all_problems_of_both_splits_are_reported_together(raw, refused, workers: int):
+    raw.label("train", raw.train[0]).unlink()
+    truncate(raw.image("train", raw.train[1]))
+    raw.label("val", raw.val[0]).write_bytes(b"")
+    raw.image("val", raw.val[0]).write_text("no image")
+    raw.write_label("val", raw.val[1], np.full(raw.size, 40, np.uint8))
+    message = refused(workers=workers)
+    assert message.startswith(
+        f"data.root {raw.root} (source cityscapes): 5 problems: [1] leftImg8bit/train/aachen/a_0_"
+    )
+    assert "[2] leftImg8bit/train/aachen/a_1_leftImg8bit.png: truncated or damaged image (" in message
+    assert "[3] leftImg8bit/val/bonn/b_0_leftImg8bit.png: not a PNG or JPEG file" in message
+    assert "[4] gtFine/val/bonn/b_0_gtFine_labelIds.png: empty file (0 bytes): copy it again" in message
+    assert "[5] gtFine/val/bonn/b_1_gtFine_labelIds.png: unknown label ids 40" in message
+
+
+def test_an_image_and_its_label_must_have_one_size(raw, refused):
+    raw.write_label("train", raw.train[2], np.zeros((12, 48), np.uint8))
+    message = refused()
+    assert "u_0_gtFine_labelIds.png: 12x48 (height x width), but its image is 24x48 (height x width)" in message
+    assert "1 problem:" in message
+
+
+@pytest.mark.parametrize("split", ["val", "train"])
+def test_a_split_must_have_one_size(raw, refused, split: str):
+    odd = getattr(raw, split)[0]
+    if split == "val":
+        for path in (raw.image, raw.label):
+            shutil.copy(path("val", raw.val[1]), path("val", "bonn/b_2"))
+    raw.write_image(split, odd, np.zeros((10, 20, 3), np.uint8))
+    raw.write_label(split, odd, np.zeros((10, 20), np.uint8))
+    message = refused()
+    assert f"1 problem: [1] leftImg8bit/{split}/{odd}_leftImg8bit.png: 10x20 (height x width), but 2 of 3" in message
+    assert f"{split} images are 24x48 (height x width)" in message
+
+
+def test_a_training_split_of_void_alone_is_refused_and_a_void_val_is_not(raw, out: Path, prepared, refused):
+    for name in raw.val:
+        raw.write_label("val", name, np.zeros(raw.size, np.uint8))
+    assert prepared().pixel_counts["val"] == [0] * 19
+    shutil.rmtree(out)
+    for name in raw.train:
+        raw.write_label("train", name, np.zeros(raw.size, np.uint8))
+    assert "every pixel of the training labels is void" in refused()
+
+
+def test_no_sound_label_in_val_at_all(raw, refused):
+    for name in raw.val:
+        truncate(raw.label("val", name))
+    assert "2 problems" in refused()
+
+
+def test_a_missing_root_and_an_empty_split(raw, refused):
+    assert "1 problem: [1] no such folder" in refused(raw.root / "none")
+    shutil.rmtree(raw.root / "gtFine/val")
+    shutil.rmtree(raw.root / "leftImg8bit/val")
+    assert "1 problem: [1] no folder leftImg8bit/val, gtFine/val (it holds gtFine, leftImg8bit)" in refused()
+    (raw.root / "gtFine/val").mkdir()
+    (raw.root / "leftImg8bit/val").mkdir()
+    assert "1 problem: [1] leftImg8bit/val: no images (expected " in refused()

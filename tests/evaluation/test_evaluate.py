@@ -1,0 +1,245 @@
+"""Evaluation: counts against a plain computation that keeps everything."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from effiseg.data.labels import CITYSCAPES
+from effiseg.data.prepared import Prepared, Split
+from effiseg.evaluation.evaluate import Evaluation, evaluate, predict_classes, predict_panels, sample_norms
+from effiseg.evaluation.metrics import scores
+from effiseg.models.norms import DyL, DyT, norm_places
+from effiseg.models.segformer import Segmenter
+
+CPU = torch.device("cpu")
+CLASSES = CITYSCAPES.classes
+
+MakeModel = Callable[..., Segmenter]
+MakeSplit = Callable[..., Split]
+
+
+class Always7(nn.Module):
+    """Answers class 7."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.one_hot(torch.tensor(7), 19).float().view(1, 19, 1, 1).expand(len(images), -1, 8, 16)
+
+
+def count(model: nn.Module, split: Split, batch_size: int = 2, **settings: bool) -> Evaluation:
+    return evaluate(model, split, CLASSES, batch_size=batch_size, device=CPU, **settings)
+
+
+def counted_one_by_one(predictions: Tensor, labels: Tensor) -> Tensor:
+    confusion = torch.zeros(len(CLASSES), len(CLASSES), dtype=torch.int64)
+    for prediction, label in zip(predictions.flatten().tolist(), labels.flatten().tolist(), strict=True):
+        if label != 255:
+            confusion[label, prediction] += 1
+    return confusion
+
+
+# --- counts -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7])
+@pytest.mark.parametrize("label_size", [(64, 128), (32, 64), (45, 101)])
+def test_both_counts_are_those_of_a_computation_that_keeps_every_logit(
+    make_model: MakeModel, make_split: MakeSplit, batch_size: int, label_size: tuple[int, int]
+):
+    model, split = make_model(), make_split(3, label_size)
+    labels = torch.tensor(split.labels)
+    with torch.no_grad():
+        logits = torch.cat([model(torch.tensor(split.images[[i]])) for i in range(3)])
+    full = F.interpolate(logits, size=label_size, mode="bilinear", align_corners=False).argmax(dim=1)
+    rows, columns = ((torch.arange(n) * size // n) for n, size in zip((8, 16), label_size, strict=True))
+    quarter_labels = labels[:, rows][:, :, columns]
+
+    evaluation = count(model, split, batch_size)
+    assert torch.equal(evaluation.full, counted_one_by_one(full, labels))
+    assert torch.equal(evaluation.quarter, counted_one_by_one(logits.argmax(dim=1), quarter_labels))
+    assert len(full.unique()) > 1
+
+
+def test_the_order_of_images_and_their_division_do_not_matter(make_model: MakeModel, data: Prepared):
+    model = make_model()
+    whole = count(model, data.val, 5)
+    parts = [Split(data.val.images[i : i + 1], data.val.labels[i : i + 1], ("",)) for i in (3, 0, 4, 1, 2)]
+    assert torch.equal(sum(count(model, part).full for part in parts), whole.full)
+    assert whole.full.sum() == sum(data.pixel_counts["val"])
+
+
+def test_rows_are_the_truth_and_columns_the_prediction(make_split: MakeSplit):
+    split = make_split(2)
+    split.labels[:] = 3
+    evaluation = count(Always7(), split)
+    assert evaluation.full[3, 7] == evaluation.full.sum() == split.labels.size
+    assert evaluation.quarter[3, 7] == evaluation.quarter.sum() == 2 * 8 * 16
+
+
+def test_classes_are_chosen_after_upsampling():
+    # between a pixel of class 0 and one of class 2, class 1 is the best compromise
+    logits = torch.tensor([[3.0, 0.0], [2.0, 2.0], [0.0, 3.0]])[None, :, None, :]
+    assert predict_classes(logits, (1, 8)).tolist() == [[[0, 0, 0, 1, 1, 2, 2, 2]]]
+    assert predict_classes(logits, (1, 2)).tolist() == [[[0, 2]]]
+
+
+# --- the model --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_models_mode_is_restored_and_its_statistics_are_left_alone(
+    make_model: MakeModel, make_split: MakeSplit, training: bool
+):
+    model, split = make_model(), make_split(2)
+    expected = count(model, split).full
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.train(training)
+    assert torch.equal(count(model, split).full, expected)
+    assert all(module.training is training for module in model.modules())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_no_gradients_are_kept(make_model: MakeModel, make_split: MakeSplit):
+    model, recorded = make_model(), []
+    model.register_forward_hook(lambda _module, _args, output: recorded.append(output.requires_grad))
+    count(model, make_split(2))
+    assert recorded == [False]
+
+
+class LiveBytes(TorchDispatchMode):
+    """The most bytes that tensors made inside held at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: dict[int, tuple[object, int]] = {}
+        self.peak = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for value in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(value, Tensor):
+                storage = value.untyped_storage()
+                self.held[storage._cdata] = (torch.multiprocessing.reductions.StorageWeakRef(storage), storage.nbytes())
+        self.held = {key: entry for key, entry in self.held.items() if not entry[0].expired()}
+        self.peak = max(self.peak, sum(size for _, size in self.held.values()))
+        return result
+
+
+def test_memory_does_not_grow_with_the_number_of_images(make_model: MakeModel, make_split: MakeSplit):
+    model, peaks = make_model(), []
+    for split in (make_split(4, (128, 256)), make_split(16, (128, 256))):
+        with LiveBytes() as live:
+            count(model, split)
+        peaks.append(live.peak)
+    assert peaks[1] <= 1.01 * peaks[0]
+
+
+def test_full_resolution_logits_exist_for_one_image_at_a_time(make_split: MakeSplit, monkeypatch: pytest.MonkeyPatch):
+    sizes, interpolate = [], F.interpolate
+    monkeypatch.setattr(F, "interpolate", lambda x, **settings: sizes.append(len(x)) or interpolate(x, **settings))
+    count(Always7(), make_split(4), 4)
+    assert sizes == [4, 1, 1, 1, 1]
+
+
+# --- scores -----------------------------------------------------------------------------------------------------------
+
+
+def test_full_and_quarter_scores_are_kept_apart(make_model: MakeModel, data: Prepared):
+    evaluation = count(make_model(), data.val)
+    full, quarter = scores(evaluation.full, CLASSES), scores(evaluation.quarter, CLASSES)
+    assert full.miou != quarter.miou
+    assert evaluation.headline() == {
+        "miou": full.miou,
+        "miou_quarter": quarter.miou,
+        "pixel_accuracy": full.pixel_accuracy,
+    }
+    report = evaluation.report("_best")
+    assert list(report) == ["miou_best", "miou_quarter_best", "pixel_accuracy_best", "iou_best"]
+    assert list(report["iou_best"]) == list(CLASSES)
+
+
+def test_a_class_without_labels_is_nan_and_left_out_of_the_mean(make_model: MakeModel, make_split: MakeSplit):
+    split = make_split(2)
+    split.labels[split.labels == 5] = 255
+    report = count(make_model(), split).report()
+    absent = [name for name, value in report["iou"].items() if math.isnan(value)]
+    assert absent == [CLASSES[5]]
+    assert report["miou"] == pytest.approx(np.nanmean(list(report["iou"].values())))
+
+
+def test_a_split_of_void_alone_scores_nan(make_model: MakeModel, make_split: MakeSplit):
+    split = make_split(2)
+    split.labels[:] = 255
+    evaluation = count(make_model(), split)
+    assert evaluation.full.sum() == 0
+    assert all(math.isnan(value) for value in evaluation.headline().values())
+
+
+# --- panels -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("images", "panels", "expected"),
+    [(5, 3, [0, 2, 4]), (10, 4, [0, 3, 6, 9]), (3, 1, [0]), (3, 3, [0, 1, 2]), (2, 16, [0, 1]), (1, 4, [0])],
+)
+def test_panels_are_spread_evenly_and_never_repeat(
+    make_model: MakeModel, make_split: MakeSplit, images: int, panels: int, expected: list[int]
+):
+    indices, maps = predict_panels(make_model(), make_split(images), panels, CPU)
+    assert indices.tolist() == expected
+    assert (maps.dtype, maps.shape) == (np.uint8, (len(expected), 64, 128))
+
+
+def test_a_panel_is_the_prediction_that_was_counted(make_model: MakeModel, data: Prepared):
+    model = make_model()
+    _, maps = predict_panels(model, data.val, len(data.val), CPU)
+    confusion = counted_one_by_one(torch.tensor(maps), torch.tensor(data.val.labels))
+    assert torch.equal(confusion, count(model, data.val).full)
+
+
+# --- norms ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["baseline", "tanh_linear"])
+def test_sampled_norms_relate_input_to_output_as_the_norm_does(make_model: MakeModel, make_split: MakeSplit, name: str):
+    model = make_model(name)
+    with torch.no_grad():  # alike per channel, so that any element tells
+        for _, _, holder, attribute in norm_places(model.network):
+            norm = getattr(holder, attribute)
+            norm.weight.fill_(1.7)
+            norm.bias.fill_(-0.3)
+    samples = sample_norms(model, torch.tensor(make_split(2).images), points=50)
+
+    norms = {name: getattr(holder, attribute) for _, name, holder, attribute in norm_places(model.network)}
+    assert samples["names"].tolist() == list(norms)
+    assert samples["inputs"].shape == samples["outputs"].shape == (30, 50)
+    assert samples["inputs"].dtype == samples["outputs"].dtype == np.float32
+    kinds = dict(zip(samples["names"], samples["kinds"], strict=True))
+    replaced = {"layernorm": 4, "dyt": 4, "dyl": 22} if name == "tanh_linear" else {"layernorm": 30}
+    assert {kind: list(kinds.values()).count(kind) for kind in set(kinds.values())} == replaced
+
+    for norm, inputs, outputs in zip(norms.values(), samples["inputs"], samples["outputs"], strict=True):
+        if isinstance(norm, DyT):
+            np.testing.assert_allclose(outputs, 1.7 * np.tanh(0.5 * inputs) - 0.3, rtol=1e-4, atol=1e-5)
+        elif isinstance(norm, DyL):
+            np.testing.assert_allclose(outputs, 1.7 * 0.5 * inputs - 0.3, rtol=1e-4, atol=1e-5)
+        else:
+            assert np.corrcoef(inputs, outputs)[0, 1] > 0.3
+        assert inputs.std() > 0
+
+
+def test_norms_are_sampled_at_the_same_places_every_time_and_leave_no_hooks(
+    make_model: MakeModel, make_split: MakeSplit
+):
+    model, images = make_model("tanh"), torch.tensor(make_split(2).images)
+    first, second = (sample_norms(model, images, points=20) for _ in range(2))
+    assert all(np.array_equal(first[key], second[key]) for key in ("names", "kinds", "inputs", "outputs"))
+    assert not any(module._forward_hooks for module in model.modules())
+    with pytest.raises(RuntimeError):
+        sample_norms(model, images[:, :1, :8, :8].repeat(1, 5, 1, 1))
+    assert not any(module._forward_hooks for module in model.modules())
