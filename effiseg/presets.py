@@ -49,6 +49,9 @@ def apply_preset(name: str, root: str | None = None, params: Path = PARAMS_FILE)
         partial.write_text(text.getvalue())
         load_config(partial)
         partial.replace(params)
+    except EffiSegError as error:
+        reason = str(error).removeprefix(f"{partial}: ")
+        raise EffiSegError(f"{params} is unchanged, as preset '{name}' would make it invalid: {reason}") from None
     finally:
         partial.unlink(missing_ok=True)
     return changes

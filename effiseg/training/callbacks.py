@@ -63,7 +63,7 @@ class Monitor(TrainerCallback):
         metrics = {name.removeprefix("eval_"): value for name, value in logs.items() if name != "total_flos"}
         self.on_log_metrics(metrics, state.global_step)
         self.shown |= {key: f"{metrics[key]:.4f}" for key in ("loss", "miou") if key in metrics}
-        self.bar.set_postfix(self.shown)
+        self.bar.set_postfix(self.shown, refresh=False)
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
         if self.bar is not None:

@@ -41,7 +41,16 @@ def make_data(tmp_path: Path) -> Callable[..., Prepared]:
 
 
 def test_the_largest_class_is_that_of_the_training_pixels_without_void(make_data: Callable[..., Prepared]):
-    train = [(SKY, BLACK), (ROAD, BLACK), (ROAD, BLACK), (255, BLACK), (255, BLACK), (255, BLACK), (CAR, BLACK), (255, RED)]
+    train = [
+        (SKY, BLACK),
+        (ROAD, BLACK),
+        (ROAD, BLACK),
+        (255, BLACK),
+        (255, BLACK),
+        (255, BLACK),
+        (CAR, BLACK),
+        (255, RED),
+    ]
     val = [(SKY, RED), (SKY, RED), (SKY, RED), (ROAD, RED)]
     scores = largest_class(make_data(train, val)).scores
     assert scores.pixel_accuracy == 0.25
@@ -91,7 +100,7 @@ def test_answers_at_the_training_size_are_scored_at_full_resolution(make_data: C
 
 
 def test_floors_are_named_as_the_report_names_them():
-    assert FLOORS == {"largest_class": largest_class, "colour_lookup": colour_lookup}
+    assert {"largest_class": largest_class, "colour_lookup": colour_lookup} == FLOORS
 
 
 def test_street_scenes_hold_more_than_their_largest_class_and_less_than_colour_tells(data: Prepared):

@@ -32,7 +32,9 @@ def test_parameters_are_those_published(models: dict[str, Model], name: str, mil
 
 
 def test_norms_change_the_parameters_by_their_alphas_alone(models: dict[str, Model]):
-    counts = {name: count_parameters(build_model(models[name], CLASSES)) for name in ("baseline", "tanh", "tanh_linear")}
+    counts = {
+        name: count_parameters(build_model(models[name], CLASSES)) for name in ("baseline", "tanh", "tanh_linear")
+    }
     assert counts["tanh"] - counts["baseline"] == 4
     # DyL has an alpha per channel: two before attention and MLP, one after the reduction, which stage 4 has not
     widths = np.array([32, 64, 160, 256])
@@ -55,7 +57,9 @@ def b0_by_hand(height: int, width: int, *, attention: bool) -> int:
     """B0's multiply-adds in the published order, layer by layer."""
     total, channels = 0, 3
     first = -(-height // 4), -(-width // 4)
-    for dim, kernel, stride, reduction in zip((32, 64, 160, 256), (7, 3, 3, 3), (4, 2, 2, 2), (8, 4, 2, 1), strict=True):
+    for dim, kernel, stride, reduction in zip(
+        (32, 64, 160, 256), (7, 3, 3, 3), (4, 2, 2, 2), (8, 4, 2, 1), strict=True
+    ):
         height, width = -(-height // stride), -(-width // stride)
         tokens, reduced = height * width, (height // reduction) * (width // reduction)
         total += convolution(height, width, channels, dim, kernel)

@@ -19,7 +19,7 @@ from effiseg.training.train import Training, train_row
 Log = tuple[dict[str, float], int]
 
 
-class Interrupted(Exception):
+class EndedEarlyError(Exception):
     """Stands for whatever ends a training early."""
 
 
@@ -45,7 +45,6 @@ class Run:
 
     def logged(self, name: str) -> list[float]:
         return [metrics[name] for metrics, _ in self.logs if name in metrics]
-
 
 
 @pytest.fixture(scope="session")
@@ -110,13 +109,13 @@ def train(
         def on_log(metrics: dict[str, float], step: int) -> None:
             run.logs.append((metrics, step))
             if stop(metrics, step):
-                raise Interrupted
+                raise EndedEarlyError
 
         row = make_config(**changes).row(name)
         teacher = b0 if row.loss.needs_teacher else None
         try:
             run.training = train_row(row, seed, data, run.checkpoints, run.out, teacher=teacher, on_log=on_log)
-        except Interrupted:
+        except EndedEarlyError:
             run.training = None
         return run
 

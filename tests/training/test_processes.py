@@ -63,7 +63,13 @@ def out(data: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (out / "script.py").write_text(SCRIPT)
     settings = SETTINGS | {"teacher": {"variant": "b0"}}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    arguments = [str(out / "script.py"), str(REPOSITORY / "params.yaml"), json.dumps(settings), str(data.path), str(out)]
+    arguments = [
+        str(out / "script.py"),
+        str(REPOSITORY / "params.yaml"),
+        json.dumps(settings),
+        str(data.path),
+        str(out),
+    ]
     variables = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY), "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
         [*command, *arguments], env=os.environ | variables, capture_output=True, text=True, timeout=120

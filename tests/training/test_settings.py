@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from effiseg.models.segformer import load_model
 from effiseg.training.task import Task
 from effiseg.training.trainer import RowTrainer, training_arguments
 
-Train = Callable[..., SimpleNamespace]
+Train = Callable[..., Any]
 MakeTask = Callable[..., Task]
 
 STANDING_STILL = {"optimizer": {"lr": 1e-12}}
@@ -65,9 +64,7 @@ def test_matrices_and_convolutions_decay_and_norms_biases_and_alphas_do_not(make
     assert decaying | free == set(names.values())
     assert len(decaying) + len(free) == len(names)
     weights = {
-        f"{name}.weight"
-        for name, module in trainer.task.named_modules()
-        if isinstance(module, nn.Linear | nn.Conv2d)
+        f"{name}.weight" for name, module in trainer.task.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)
     }
     assert decaying == weights
     assert sum(name.endswith(".alpha") for name in free) == 26
@@ -155,9 +152,7 @@ def test_a_compiled_training_writes_the_same_model(train: Train, data: Prepared,
 
     monkeypatch.setattr(torch, "compile", compile)
     one_batch = replace(data, train=first(data.train, 4))
-    plain, run = (
-        train(data=one_batch, train={"compile": choice, "augment": STILL_IMAGES}) for choice in (False, True)
-    )
+    plain, run = (train(data=one_batch, train={"compile": choice, "augment": STILL_IMAGES}) for choice in (False, True))
     assert compiled == ["inductor"]
     assert run.files().keys() == plain.files().keys()
     np.testing.assert_allclose(run.logged("loss"), plain.logged("loss"), rtol=1e-3)

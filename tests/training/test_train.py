@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,16 +25,16 @@ from effiseg.training.train import Training, epoch_history, latest_checkpoint
 SETTINGS = {"train": {"epochs": 3, "augment": {"scale": [0.8, 1.5]}}}
 MODELS = {"last/config.json", "last/model.safetensors", "best/config.json", "best/model.safetensors"}
 
-Train = Callable[..., SimpleNamespace]
+Train = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def unbroken(train: Train) -> dict[str, SimpleNamespace]:
+def unbroken(train: Train) -> dict[str, Any]:
     """A plain and a distilled row, trained in one go."""
     return {name: train(name, **SETTINGS) for name in ("baseline", "kd")}
 
 
-def assert_same_results(run: SimpleNamespace, other: SimpleNamespace) -> None:
+def assert_same_results(run: Any, other: Any) -> None:
     files = run.files()
     assert files.keys() == other.files().keys()
     assert [name for name, content in other.files().items() if content != files[name]] == []

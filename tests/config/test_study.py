@@ -1,0 +1,112 @@
+"""The rows of params.yaml and the study that is made of them."""
+
+import pytest
+
+from effiseg.errors import EffiSegError
+from effiseg.schema import DISTILLATION_TERMS
+
+
+def test_the_shipped_file_loads_and_every_row_and_the_teacher_are_complete(shipped):
+    assert {shipped.row(name).name for name in shipped.experiments} == set(shipped.experiments)
+    assert shipped.runs()
+    shipped.teacher_row()
+
+
+def test_the_shipped_rows_say_what_the_paper_says(shipped):
+    weights = {name: shipped.row(name).loss.weights.active() for name in shipped.experiments}
+    cross_entropy, dice_focal, distilled = {"weighted_ce": 1.0}, {"dice": 0.5, "focal": 0.5}, {"cskd": 1.0, "pekd": 1.0}
+    assert weights == {
+        "baseline": cross_entropy,
+        "tanh": cross_entropy,
+        "tanh_linear": cross_entropy,
+        "kd": cross_entropy | distilled,
+        "dice_focal": dice_focal,
+        "combined": dice_focal | distilled,
+    }
+    assert shipped.loss.focal.gamma == 2
+    assert (shipped.loss.cskd.lambda_m, shipped.loss.cskd.lambda_s) == (1.0, 0.5)
+    assert shipped.loss.cskd.stage_weights == [1, 1, 1, 1]
+    assert shipped.loss.pekd.stage_weights == [0.1, 0.1, 0.5, 1.0]
+
+
+@pytest.mark.parametrize("name", ["a.b", "1st", "-x", "", "a b", "ä", "a/b", "a\n", "kd\nkd", "a@b"])
+def test_a_row_name_that_dvc_could_not_address_is_refused(refused, shipped_content, edited, name):
+    refused(
+        edited({"experiments": {**shipped_content["experiments"], name: {}}}), "experiments.", "row's name is letters"
+    )
+
+
+def test_a_row_cannot_take_the_teachers_name(refused, edited):
+    refused(edited({"experiments.teacher": {}}), "experiments.teacher", "another")
+
+
+def test_an_unlisted_row_is_checked_too(refused, edited):
+    refused(edited({"experiments.spare": {"model": {"variant": "b9"}}}), "experiments.spare.model.variant", "'b0'")
+
+
+@pytest.mark.parametrize("key", ["experiments", "distillation"])
+def test_an_unknown_row_in_the_study_is_refused_beside_the_known_ones(refused, shipped_content, edited, key):
+    names = [*shipped_content["study"][key], "nobody"]
+    refused(edited({f"study.{key}": names}), f"study.{key}", "'nobody'", ", ".join(shipped_content["experiments"]))
+
+
+def test_a_distillation_row_among_the_experiments_is_refused(refused, edited):
+    changes = {"study.experiments": ["baseline", "kd"], "study.distillation": ["combined"]}
+    refused(edited(changes), "study.experiments", "'kd'", "cskd, pekd", "study.distillation")
+
+
+def test_a_plain_row_among_the_distillations_is_refused(refused, edited):
+    changes = {"study.experiments": ["baseline"], "study.distillation": ["kd", "tanh"]}
+    refused(edited(changes), "study.distillation", "'tanh'", "kl, cskd, pekd", "study.experiments")
+
+
+@pytest.mark.parametrize("row", ["tanh", "kd"])
+def test_a_row_in_both_lists_is_refused(refused, shipped_content, edited, row):
+    changes = {f"study.{key}": [*shipped_content["study"][key], row] for key in ("experiments", "distillation")}
+    refused(edited(changes), "study.", f"'{row}'")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("experiments", ["tanh", "baseline", "tanh"]), ("distillation", ["kd", "kd"]), ("seeds", [0, 1, 0])],
+)
+def test_what_is_listed_twice_is_refused(refused, edited, key, value):
+    refused(edited({f"study.{key}": value}), f"study.{key}", "listed twice", str(value[0]))
+
+
+def test_an_empty_study_is_refused_and_one_empty_list_is_not(refused, load, edited):
+    refused(edited({"study.experiments": [], "study.distillation": []}), "study.experiments", "study.distillation")
+    assert load(edited({"study.experiments": []})).runs() == [("kd", 0), ("combined", 0)]
+    load(edited({"study.distillation": []}))
+
+
+@pytest.mark.parametrize("launcher", ["torchrun --nproc-per-node 2", "accelerate launch --num_processes 2"])
+def test_launchers_of_several_words_load(load, edited, launcher):
+    assert load(edited({"study.launcher": launcher})).study.launcher == launcher
+
+
+@pytest.mark.parametrize("term", DISTILLATION_TERMS)
+def test_each_distillation_term_makes_a_row_need_the_teacher(load, edited, term):
+    config = load(edited({"experiments.new": {"loss": {"weights": {term: 0.1}}}, "study.distillation": ["new"]}))
+    assert config.row("new").loss.needs_teacher
+    assert not config.row("baseline").loss.needs_teacher
+
+
+def test_runs_stand_in_the_order_of_the_rows_with_all_seeds_each(load, edited):
+    config = load(edited({"study.experiments": ["dice_focal", "baseline"], "study.seeds": [3, 1]}))
+    order = ["baseline", "kd", "dice_focal", "combined"]
+    assert config.runs() == [(name, seed) for name in order for seed in (3, 1)]
+
+
+def test_the_stage_of_a_row_is_told_by_its_list(shipped):
+    assert [shipped.stage_of(name) for name in ("baseline", "kd", "dice_focal", "combined")] == [
+        "train",
+        "distill",
+        "train",
+        "distill",
+    ]
+
+
+def test_asking_for_an_unknown_row_names_the_rows(shipped):
+    with pytest.raises(EffiSegError, match="no row 'nobody'; rows are: baseline, tanh"):
+        shipped.row("nobody")

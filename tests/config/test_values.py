@@ -1,0 +1,174 @@
+"""Values of params.yaml: which are refused, with which words, and which serve."""
+
+import math
+
+import pytest
+
+from effiseg.schema import LossWeights
+
+NAN, INF = math.nan, math.inf
+WRONG = [
+    ("data.source", "imagenet", "'synthetic', 'cityscapes' or 'camvid'"),
+    ("data.root", 5, "valid string"),
+    ("data.root", "", "at least 1 character"),
+    ("data.size", [96], "at least 2 items"),
+    ("data.size", [96, 192, 3], "at most 2 items"),
+    ("data.size", [96, 190], "multiple of 32"),
+    ("data.size", [96, 0], "greater than or equal to 32"),
+    ("data.size", [96.0, 192], "valid integer"),
+    ("data.size", "96x192", "valid list"),
+    ("data.class_weights", "none", "'computed' or 'paper'"),
+    ("synthesize.train", 0, "greater than 0"),
+    ("synthesize.val", -1, "greater than 0"),
+    ("synthesize.height", 33, "multiple of 2"),
+    ("synthesize.height", 4096, "less than or equal to 2048"),
+    ("synthesize.seed", -1, "greater than or equal to 0"),
+    ("synthesize.seed", 2**32, "less than 4294967296"),
+    ("model.variant", "b1", "'b0' or 'b2'"),
+    ("model.norms.block", "batchnorm", "'layernorm', 'dyt' or 'dyl'"),
+    ("model.norms", "dyt", "valid dictionary"),
+    ("model.alpha_init", 0, "greater than 0"),
+    ("model.alpha_init", NAN, "finite"),
+    ("model.mean", [0.5, 0.5], "at least 3 items"),
+    ("model.mean", [0.5, 0.5, 127], "less than or equal to 1"),
+    ("model.mean", [0.5, 0.5, NAN], "1"),
+    ("model.std", [0.5, 0.5, 0], "greater than 0"),
+    ("loss.resolution", "half", "'label' or 'quarter'"),
+    ("loss.weights.kl", -0.1, "greater than or equal to 0"),
+    ("loss.weights.kl", NAN, "finite"),
+    ("loss.weights.kl", INF, "finite"),
+    ("loss.weights.kl", "1.0", "valid number"),
+    ("loss.weights.kl", True, "valid number"),
+    ("loss.weights", dict.fromkeys(LossWeights.model_fields, 0.0), "every weight is 0"),
+    ("loss.dice.smooth", 0, "greater than 0"),
+    ("loss.focal.gamma", -1, "greater than or equal to 0"),
+    ("loss.kl.temperature", 0, "greater than 0"),
+    ("loss.cskd.stage_weights", [1, 1, 1], "at least 4 items"),
+    ("loss.pekd.stage_weights", [1, 1, 1, -1], "greater than or equal to 0"),
+    ("train.epochs", 0, "greater than 0"),
+    ("train.epochs", 1.0, "valid integer"),
+    ("train.epochs", True, "valid integer"),
+    ("train.epochs", "12", "valid integer"),
+    ("train.batch_size", 0, "greater than 0"),
+    ("train.accumulation", 3, "not a multiple of accumulation 3"),
+    ("train.precision", "fp8", "'fp32', 'bf16' or 'fp16'"),
+    ("train.compile", "yes", "valid boolean"),
+    ("train.compile", 1, "valid boolean"),
+    ("train.optimizer.lr", 0, "greater than 0"),
+    ("train.optimizer.lr", INF, "finite"),
+    ("train.optimizer.lr", NAN, "finite"),
+    ("train.optimizer.lr", 10**400, "valid number"),
+    ("train.optimizer.weight_decay", -1, "greater than or equal to 0"),
+    ("train.optimizer.betas", [0.9, 1.0], "less than 1"),
+    ("train.optimizer.betas", [NAN, 0.9], "1"),
+    ("train.optimizer.eps", 0.0, "greater than 0"),
+    ("train.optimizer.grad_clip", -1, "greater than or equal to 0"),
+    ("train.schedule.warmup_ratio", 1, "less than 1"),
+    ("train.schedule.warmup_ratio", NAN, "1"),
+    ("train.schedule.power", 0, "greater than 0"),
+    ("train.augment.flip", 1.5, "less than or equal to 1"),
+    ("train.augment.flip", NAN, "1"),
+    ("train.augment.scale", [2.0, 1.0], "[lowest, highest]"),
+    ("train.augment.scale", [0, 1.0], "greater than 0"),
+    ("train.augment.crop", [90, 192], "multiple of 32"),
+    ("train.augment.colour", 1, "less than 1"),
+    ("teacher.source", "drive", "'train', 'huggingface', 'gdrive', 'url' or 'file'"),
+    ("teacher.variant", "b5", "'b0' or 'b2'"),
+    ("teacher.overrides", [1], "valid dictionary"),
+    ("teacher.revision", 1, "valid string"),
+    ("teacher.min_miou", 1, "less than 1"),
+    ("teacher.min_miou", NAN, "1"),
+    ("teacher.std", [1, 1, INF], "finite"),
+    ("study.experiments", "baseline", "valid list"),
+    ("study.seeds", [], "at least 1 item"),
+    ("study.seeds", [0.5], "valid integer"),
+    ("study.launcher", "", "at least 1 character"),
+    ("profile.size", [512, 1000], "multiple of 32"),
+    ("profile.repeats", 0, "greater than 0"),
+    ("report.panels", 17, "less than or equal to 16"),
+    ("experiments", [1], "valid dictionary"),
+    ("experiments.kd", None, "valid dictionary"),
+    ("experiments.kd", [1], "valid dictionary"),
+    ("experiments.kd.model", None, "valid dictionary"),
+    ("experiments.kd.loss", [1], "valid dictionary"),
+    ("experiments.kd.model.norms", "dyt", "valid dictionary"),
+    ("experiments.kd.model.norms.block", "dyx", "'layernorm', 'dyt' or 'dyl'"),
+    ("experiments.kd.train.epochs", 0, "greater than 0"),
+    ("experiments.kd.train.optimizer.betas", [0.9], "at least 2 items"),
+    ("experiments.kd.train.accumulation", 3, "not a multiple of accumulation 3"),
+    ("teacher.overrides.epochs", 0, "greater than 0"),
+    ("teacher.overrides.epochs", "many", "valid integer"),
+    ("teacher.overrides.optimizer", None, "valid dictionary"),
+    ("teacher.overrides.optimizer", {"lr": -1}, "greater than 0"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "allowed"), WRONG, ids=lambda part: str(part)[:40])
+def test_a_wrong_value_is_told_with_its_key_and_what_is_allowed(refused, edited, key, value, allowed):
+    named = key if "accumulation" not in key else key.removesuffix(".accumulation")
+    named = named if "augment.scale" not in key or value[0] == 0 else "train.augment"
+    refused(edited({key: value}), f" {named}", allowed)
+
+
+def test_the_found_value_is_told_but_not_at_full_length(refused, edited):
+    refused(edited({"model.variant": "b1"}), "(found 'b1')")
+    refused(edited({"data": ["x" * 1000] * 10}), "data: ", "(found [")
+
+
+def test_several_mistakes_are_told_at_once(refused, edited):
+    refused(edited({"model.variant": "b1", "train.epochs": 0}), "model.variant", "train.epochs")
+
+
+def test_the_papers_class_weights_are_refused_with_camvid(refused, load, edited):
+    load(edited({"data.class_weights": "paper"}))
+    refused(edited({"data.class_weights": "paper", "data.source": "camvid"}), "data: ", "'paper'", "'computed'")
+
+
+@pytest.mark.parametrize(
+    ("source", "key"), [("huggingface", "repo"), ("gdrive", "gdrive_id"), ("url", "url"), ("file", "path")]
+)
+def test_a_teacher_source_without_its_key_is_refused_and_with_it_loads(refused, load, edited, source, key):
+    refused(edited({"teacher.source": source, f"teacher.{key}": ""}), f"'{source}'", f"teacher.{key}")
+    assert load(edited({"teacher.source": source, f"teacher.{key}": "something"})).teacher.source == source
+
+
+@pytest.mark.parametrize("sha256", ["abc", "g" * 64, "a" * 63, "a" * 65, "a" * 64 + "\n", " " + "a" * 63, 1])
+def test_a_malformed_sha256_is_refused(refused, edited, sha256):
+    refused(edited({"teacher.sha256": sha256}), "teacher.sha256")
+
+
+@pytest.mark.parametrize("sha256", ["", "a" * 64, "0123456789abcdefABCDEF" + "0" * 42])
+def test_a_well_formed_or_empty_sha256_loads(load, edited, sha256):
+    assert load(edited({"teacher.sha256": sha256})).teacher.sha256 == sha256
+
+
+@pytest.mark.parametrize(
+    ("key", "row"),
+    [
+        ("train.augment.crop", "baseline"),
+        ("experiments.kd.train", "kd"),
+        ("teacher.overrides", "teacher"),
+    ],
+)
+def test_a_crop_larger_than_the_data_is_refused_with_the_row_that_has_it(refused, shipped_content, edited, key, row):
+    section = {"augment": {"crop": [128, 192]}}
+    value = [128, 192] if key.endswith("crop") else section
+    refused(
+        edited({key: value}),
+        "train.augment.crop",
+        "[128, 192]",
+        f"'{row}'",
+        f"data.size {shipped_content['data']['size']}",
+    )
+
+
+@pytest.mark.parametrize("written", ["1e-4", "1E-4", "1.0e-4", "0.0001", "1.e-4"])
+def test_scientific_notation_without_a_point_is_a_number(load, repository, written):
+    text = (repository / "params.yaml").read_text()
+    assert load(text.replace("lr: 1.0e-3", f"lr: {written}")).train.optimizer.lr == 1e-4
+
+
+def test_whole_numbers_serve_where_numbers_are_asked(load, edited):
+    config = load(edited({"teacher.mean": [0, 0, 0], "teacher.std": [1, 1, 1], "loss.weights.dice": 1}))
+    assert config.teacher.model().mean == [0.0, 0.0, 0.0]
+    assert config.loss.weights.active() == {"weighted_ce": 1.0, "dice": 1.0}

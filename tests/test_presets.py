@@ -1,0 +1,174 @@
+"""Presets: what they change in params.yaml, and what they leave alone."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from effiseg.config import load_config, merge, read_yaml
+from effiseg.errors import EffiSegError
+from effiseg.presets import PRESETS, apply_preset, preset_names
+
+NAMES = ("camvid", "cityscapes")
+
+
+@pytest.fixture
+def params(repository: Path, tmp_path: Path) -> Path:
+    """A copy of the shipped file."""
+    path = tmp_path / "params.yaml"
+    path.write_bytes((repository / "params.yaml").read_bytes())
+    return path
+
+
+def comments(path: Path) -> list[str]:
+    return [line.partition("#")[2] for line in path.read_text().splitlines() if "#" in line]
+
+
+def test_the_presets_are_those_in_the_folder():
+    assert tuple(preset_names()) == NAMES
+    assert {path.name for path in PRESETS.iterdir()} == {f"{name}.yaml" for name in NAMES}
+
+
+# --- what changes -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_result_is_the_shipped_content_with_the_differences_laid_over(params: Path, name: str):
+    shipped, differences = read_yaml(params), read_yaml(PRESETS / f"{name}.yaml")
+    expected = merge(shipped, differences)
+    expected["teacher"]["overrides"] = {}  # an empty mapping empties, where merging would keep
+    apply_preset(name, params=params)
+    assert read_yaml(params) == expected
+    config = load_config(params)
+    assert config.data.source == name
+    assert config.teacher_row().train == config.train
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_comments_order_and_layout_stay(params: Path, name: str):
+    before, lines = comments(params), params.read_text().splitlines()
+    apply_preset(name, params=params)
+    after = params.read_text().splitlines()
+    assert comments(params) == before
+    assert len(before) > 40
+    assert [line.partition(":")[0] for line in after] == [line.partition(":")[0] for line in lines]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_change_is_reported_with_old_and_new_value(params: Path, name: str):
+    old = params.read_text().splitlines()
+    changes = apply_preset(name, params=params)
+    new = params.read_text().splitlines()
+    assert f"data.source: synthetic -> {name}" in changes
+    assert "train.optimizer.lr: 0.001 -> 0.0006" in changes
+    assert "teacher.overrides: {'epochs': 8} -> {}" in changes
+    assert len(changes) == len(set(changes))
+    # a line of the file per change
+    assert sum(a != b for a, b in zip(old, new, strict=True)) == len(changes)
+    assert not any("weight_decay" in change for change in changes)  # is so already
+
+
+def test_lists_are_replaced_whole(params: Path):
+    changes = apply_preset("cityscapes", params=params)
+    assert "data.size: [64, 128] -> [512, 1024]" in changes
+    assert "study.seeds: [0] -> [42]" in changes
+    assert load_config(params).train.augment.scale == [0.5, 2.0]
+
+
+def test_the_root_is_set_when_given_and_kept_when_not(params: Path):
+    apply_preset("cityscapes", params=params)
+    assert load_config(params).data.root == "data/synthetic"
+    assert apply_preset("cityscapes", root="/data/my # cities: all", params=params) == [
+        "data.root: data/synthetic -> /data/my # cities: all"
+    ]
+    assert load_config(params).data.root == "/data/my # cities: all"
+    apply_preset("camvid", params=params)
+    assert load_config(params).data.root == "/data/my # cities: all"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_second_time_changes_nothing(params: Path, name: str):
+    apply_preset(name, root="/data/x", params=params)
+    once = params.read_bytes()
+    assert apply_preset(name, root="/data/x", params=params) == []
+    assert params.read_bytes() == once
+
+
+def test_one_preset_after_the_other_leaves_the_second_ones_settings(params: Path):
+    apply_preset("cityscapes", params=params)
+    apply_preset("camvid", params=params)
+    config = load_config(params)
+    assert (config.data.source, config.data.class_weights, config.data.size) == ("camvid", "computed", [192, 256])
+    assert (config.train.epochs, config.train.augment.crop) == (100, [192, 256])
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+def assert_refused(params: Path, name: str, match: str, root: str | None = None) -> None:
+    before = params.read_bytes()
+    with pytest.raises(EffiSegError, match=match) as caught:
+        apply_preset(name, root=root, params=params)
+    assert len(str(caught.value).splitlines()) == 1
+    assert "partial" not in str(caught.value)
+    assert params.read_bytes() == before
+    assert list(params.parent.iterdir()) == [params]
+
+
+@pytest.mark.parametrize("name", ["kitti", "", "cityscapes.yaml", "../params", "../presets/camvid"])
+def test_an_unknown_preset_is_told_with_those_that_there_are(params: Path, name: str):
+    assert_refused(params, name, r"there is none of that name; presets are: camvid, cityscapes$")
+
+
+def test_a_result_that_would_be_invalid_is_told_and_not_written(params: Path):
+    assert_refused(params, "camvid", r"params\.yaml is unchanged, .*'camvid'.*: data\.root: ", root="")
+    row = "\n  wide:\n    train: {augment: {crop: [64, 512]}}\n"
+    params.write_text(params.read_text().replace("size: [64, 128] ", "size: [64, 512] ") + row)
+    load_config(params)
+    assert_refused(params, "camvid", r"unchanged, .*: train\.augment\.crop: \[64, 512\] \(row 'wide'\)")
+
+
+def test_a_file_that_is_invalid_already_is_told_and_left_alone(params: Path):
+    params.write_text(params.read_text().replace("  epochs: 8\n", "  epochs: many\n"))
+    assert_refused(params, "camvid", r"params\.yaml: train\.epochs: ")
+
+
+def test_a_missing_file_is_told(tmp_path: Path):
+    with pytest.raises(EffiSegError, match="not found; run from the repository root"):
+        apply_preset("camvid", params=tmp_path / "params.yaml")
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def command(repository: Path, params: Path):
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "effiseg", *arguments],
+            cwd=params.parent,
+            env=os.environ | {"PYTHONPATH": str(repository)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    return run
+
+
+def test_the_command_lays_a_preset_over_the_working_directorys_params(command, params: Path):
+    done = command("preset", "cityscapes", "--root", "/data/cityscapes")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "data.root: data/synthetic -> /data/cityscapes" in done.stdout.splitlines()
+    assert load_config(params).data.source == "cityscapes"
+    again = command("preset", "cityscapes", "--root", "/data/cityscapes")
+    assert (again.returncode, again.stdout) == (0, "params.yaml has these settings already\n")
+
+
+def test_the_command_tells_a_mistake_in_one_line(command):
+    done = command("preset", "kitti")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr == "error: preset 'kitti': there is none of that name; presets are: camvid, cityscapes\n"
