@@ -96,3 +96,9 @@ CAMVID = LabelSpace(
     colours=tuple(colour for _, colour in _CAMVID),
     train_id_of={train_id: train_id for train_id in range(len(_CAMVID))} | {len(_CAMVID): IGNORE_INDEX},
 )
+
+# 1 / ln(1.10 + share) over Cityscapes' training pixels, as printed with the published weighted cross-entropy
+PAPER_WEIGHTS = (
+    2.5959737, 6.741505, 3.5353868, 9.866315, 9.690922, 9.369371, 10.289124, 9.953209, 4.3098087, 9.490392,
+    7.674411, 9.396925, 10.347794, 6.3928986, 10.226673, 10.241072, 10.28059, 10.396977, 10.05567,
+)  # fmt: skip

@@ -22,18 +22,23 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from effiseg.data.labels import GENERATED_CITIES, IGNORE_INDEX, LabelSpace
+from effiseg.data.labels import IGNORE_INDEX, PAPER_WEIGHTS, LabelSpace
 from effiseg.data.prepared import IMAGES_FILE, INDEX_FILE, LABELS_FILE, Index, Rows, SplitIndex
-from effiseg.data.sources import BadFile, Listing, Pair, Problem, Source, list_pairs, read_image, read_label, unusable
+from effiseg.data.sources import (
+    BadFile,
+    Listing,
+    Pair,
+    Problem,
+    Source,
+    list_pairs,
+    read_image,
+    read_label,
+    true_source,
+    unusable,
+)
 from effiseg.errors import EffiSegError
 
 Size = tuple[int, int]
-
-# 1 / ln(1.10 + share) over Cityscapes' training pixels, as printed with the published weighted cross-entropy
-PAPER_WEIGHTS = (
-    2.5959737, 6.741505, 3.5353868, 9.866315, 9.690922, 9.369371, 10.289124, 9.953209, 4.3098087, 9.490392,
-    7.674411, 9.396925, 10.347794, 6.3928986, 10.226673, 10.241072, 10.28059, 10.396977, 10.05567,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -270,7 +275,7 @@ def _index(
     weights = PAPER_WEIGHTS if class_weights == "paper" else _computed_weights(splits["train"].pixel_counts)
     return Index(
         format=1,
-        source=_true_source(source, splits),
+        source=true_source(source, [name for split in splits.values() for name in split.names]),
         root=str(root),
         digest=hashlib.sha256(json.dumps(content).encode()).hexdigest(),
         classes=space.classes,
@@ -281,13 +286,6 @@ def _index(
         class_weights=list(weights),
         splits=splits,
     )
-
-
-def _true_source(source: Source, splits: dict[str, SplitIndex]) -> str:
-    """`synthetic` for generated scenes that are read as Cityscapes, so that no report takes them for the real thing."""
-    cities = {name.split("/")[0] for split in splits.values() for name in split.names}
-    generated = {city for cities in GENERATED_CITIES.values() for city in cities}
-    return "synthetic" if source == "cityscapes" and cities & generated else source
 
 
 def _split_index(pairs: Sequence[Pair], results: Sequence[_Converted]) -> SplitIndex:

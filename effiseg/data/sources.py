@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from effiseg.data.labels import CAMVID, CITYSCAPES, LabelSpace
+from effiseg.data.labels import CAMVID, CITYSCAPES, GENERATED_CITIES, LabelSpace
 from effiseg.errors import EffiSegError
 
 Source = Literal["synthetic", "cityscapes", "camvid"]
@@ -186,6 +186,13 @@ def _files(folder: Path, cities: bool, problems: list[Problem]) -> Iterator[Path
 def _visible(folder: Path) -> list[Path]:
     """Sorted entries without hidden ones: .DS_Store and the ._ twins that macOS makes are no data."""
     return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+
+
+def true_source(source: Source, names: Sequence[str]) -> str:
+    """`synthetic` for generated scenes that are read as Cityscapes, so that no report takes them for the real thing."""
+    generated = {city for cities in GENERATED_CITIES.values() for city in cities}
+    found = {name.split("/")[0] for name in names}
+    return "synthetic" if source == "cityscapes" and found & generated else source
 
 
 def unusable(source: Source, root: Path, problems: Sequence[Problem]) -> EffiSegError:

@@ -25,6 +25,7 @@ MODELS = Path("models/teacher")
 HISTORY = Path("history/teacher")
 METRICS = Path("results/teacher/metrics.json")
 PROFILE = Path("profiles/teacher.json")
+CHECKPOINT_NAMES = ("model.safetensors", "pytorch_model.bin")
 HISTORY_COLUMNS = "epoch,step,loss,lr,miou,miou_quarter,pixel_accuracy\n"
 
 
@@ -75,8 +76,14 @@ def fetch(teacher: Teacher) -> Path:
         _compare_normalisation(teacher, files.preprocessor)
         return files.weights
     path = Path(teacher.path)
+    if path.is_dir():
+        # what transformers' save_pretrained writes
+        path = next((path / name for name in CHECKPOINT_NAMES if (path / name).is_file()), path)
     if not path.is_file():
-        raise EffiSegError(f"teacher.path: {path} is not a file; give the checkpoint's absolute path")
+        raise EffiSegError(
+            f"teacher.path: {path} is neither a checkpoint nor a folder with {' or '.join(CHECKPOINT_NAMES)}; give an "
+            "absolute path"
+        )
     found = digest(path)
     if sha256 and found != sha256.lower():
         raise EffiSegError(f"teacher.sha256: {path} has {found}, expected {sha256}; correct the digest or the file")

@@ -192,6 +192,11 @@ def test_a_teacher_below_the_bound_is_refused_and_nothing_is_written(make: Make,
     assert (run.info.run_name, run.info.status) == ("teacher", "FAILED")
 
 
+def test_a_folder_that_transformers_wrote_becomes_the_teacher(make: Make, checkpoint: Path):
+    make(path=str(checkpoint.parent))
+    assert read(HISTORY.with_suffix(".json"))["origin"] == str(checkpoint)
+
+
 def test_a_checkpoint_of_another_variant_is_refused_with_names(make: Make, checkpoint: Path):
     message = assert_refused(make, "does not fit the model, nothing was loaded", variant="b2", path=str(checkpoint))
     assert message.startswith(str(checkpoint))
@@ -200,8 +205,8 @@ def test_a_checkpoint_of_another_variant_is_refused_with_names(make: Make, check
 
 
 def test_a_missing_file_is_refused(make: Make, folder: Path):
-    assert_refused(make, r"teacher\.path: .*nowhere\.pth is not a file", path=str(folder / "nowhere.pth"))
-    assert_refused(make, r"teacher\.path: .* is not a file", path=str(folder))
+    assert_refused(make, r"teacher\.path: .*nowhere\.pth is neither a checkpoint nor", path=str(folder / "nowhere.pth"))
+    assert_refused(make, r"nor a folder with model\.safetensors or pytorch_model\.bin", path=str(folder))
 
 
 def test_a_file_with_another_digest_is_refused(make: Make, checkpoint: Path):
