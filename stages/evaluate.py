@@ -7,18 +7,18 @@ import pandas as pd
 import torch
 
 from effiseg.config import load_config
-from effiseg.data.prepared import Prepared
 from effiseg.device import choose_device
 from effiseg.evaluation.evaluate import evaluate, predict_panels, sample_norms
 from effiseg.models.segformer import load_model
 from effiseg.pipeline import cli, workspace
+from effiseg.pipeline.prepared import open_prepared
 from effiseg.pipeline.tracking import track
 
 
 def main() -> None:
     arguments = cli.row_arguments(__doc__)
     config, device = load_config(), choose_device()
-    row, data = config.row(arguments.experiment), Prepared.open(workspace.PREPARED)
+    row, data = config.row(arguments.experiment), open_prepared(config)
     group, name = config.stage_of(row.name), workspace.run_name(row.name, arguments.seed)
     models = {which: load_model(Path("models", group, name, which)).to(device) for which in ("last", "best")}
     tags = {"experiment": row.name, "seed": arguments.seed, "data_digest": data.digest}

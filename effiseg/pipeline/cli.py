@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from types import FrameType
 
+from tqdm import tqdm
+
 from effiseg.errors import EffiSegError
 
 DEBUG = "EFFISEG_DEBUG"
@@ -50,6 +52,8 @@ def is_first_process() -> bool:
 def _leave(message: str, status: int) -> None:
     if os.environ.get(DEBUG) == "1" and sys.exc_info()[0] is not None:
         raise
+    for bar in list(getattr(tqdm, "_instances", ())):
+        bar.close()  # the message gets a line of its own
     if is_first_process():
         print(f"error: {message}", file=sys.stderr)
     sys.exit(status)

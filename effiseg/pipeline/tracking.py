@@ -87,8 +87,8 @@ class Tracker:
 
         def log() -> None:
             with warnings.catch_warnings():
-                # MLflow would rather infer the signature that is given
-                warnings.simplefilter("ignore")
+                # MLflow would rather infer the signature that is given, and sets warning filters of its own
+                warnings.showwarning = lambda *_, **__: None
                 from effiseg.pipeline.pyfunc import signature
 
                 mlflow.pyfunc.log_model(
@@ -206,8 +206,11 @@ def _provenance(experiment: str) -> dict[str, str]:
 
 
 def git_commit() -> str:
-    """The commit that the repository stands at; empty outside git."""
-    return _provenance("")["git.commit"]
+    """The commit that the repository stands at, and whether settings or code differ from it; empty outside git."""
+    settings = ["params.yaml", "dvc.yaml", "effiseg", "stages"]
+    command = ["git", "status", "--porcelain", "--", *settings]
+    changed = subprocess.run(command, cwd=repository(), capture_output=True, text=True, check=False).stdout
+    return _provenance("")["git.commit"] + (" with uncommitted changes" if changed.strip() else "")
 
 
 def _flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
