@@ -4,6 +4,7 @@ The facts (ids, trainIds, colours) are those that the data sets' authors publish
 `cityscapesscripts`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,3 +103,9 @@ PAPER_WEIGHTS = (
     2.5959737, 6.741505, 3.5353868, 9.866315, 9.690922, 9.369371, 10.289124, 9.953209, 4.3098087, 9.490392,
     7.674411, 9.396925, 10.347794, 6.3928986, 10.226673, 10.241072, 10.28059, 10.396977, 10.05567,
 )  # fmt: skip
+
+
+def computed_weights(pixel_counts: Sequence[int]) -> list[float]:
+    """1 / ln(1.10 + share) of each class (ENet, Paszke et al. 2016) from its training pixels, void left out."""
+    counts = np.asarray(pixel_counts, dtype=np.float64)
+    return (1 / np.log(1.10 + counts / counts.sum())).tolist()

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from effiseg.data.labels import IGNORE_INDEX, PAPER_WEIGHTS, LabelSpace
+from effiseg.data.labels import IGNORE_INDEX, PAPER_WEIGHTS, LabelSpace, computed_weights
 from effiseg.data.prepared import IMAGES_FILE, INDEX_FILE, LABELS_FILE, Index, Rows, SplitIndex
 from effiseg.data.sources import (
     BadFile,
@@ -272,7 +272,7 @@ def _index(
     hashes = {split: [result.digest for result in results] for split, results in converted.items()}
     space = listing.space
     content = [space.classes, space.colours, IGNORE_INDEX, size, full_size, counted, hashes]
-    weights = PAPER_WEIGHTS if class_weights == "paper" else _computed_weights(splits["train"].pixel_counts)
+    weights = PAPER_WEIGHTS if class_weights == "paper" else computed_weights(splits["train"].pixel_counts)
     return Index(
         format=1,
         source=true_source(source, [name for split in splits.values() for name in split.names]),
@@ -295,8 +295,3 @@ def _split_index(pairs: Sequence[Pair], results: Sequence[_Converted]) -> SplitI
         pixel_counts=counts.tolist(),
         void_pixels=sum(result.void for result in results),
     )
-
-
-def _computed_weights(pixel_counts: Sequence[int]) -> list[float]:
-    counts = np.asarray(pixel_counts, dtype=np.float64)
-    return (1 / np.log(1.10 + counts / counts.sum())).tolist()

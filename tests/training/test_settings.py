@@ -136,8 +136,8 @@ def test_bf16_trains_to_nearly_the_same_losses_and_keeps_full_precision_weights(
     assert {value.dtype for value in state.values()} == {torch.float32, torch.int64}
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU trains in fp16")
-def test_fp16_without_a_gpu_is_refused_at_once(train: Train):
+def test_fp16_without_a_gpu_is_refused_at_once(train: Train, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(EffiSegError, match=r"train\.precision: fp16 needs a GPU.*use fp32 or bf16"):
         train(train={"precision": "fp16"})
 
