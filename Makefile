@@ -6,8 +6,8 @@ ACTIVATE = . .venv/bin/activate
 
 setup: .venv/.setup  ## .venv with what the study needs
 
-study: setup  ## the whole study: dvc repro
-	@$(ACTIVATE) && dvc repro
+study: setup  ## the whole study: checks params.yaml, then dvc repro
+	@$(ACTIVATE) && python -m effiseg check && dvc repro
 
 test: .venv/.dev  ## all tests
 	@$(ACTIVATE) && python -m pytest

@@ -1,14 +1,10 @@
 """Generate the embedded data set of street scenes."""
 
-from pathlib import Path
-
 from effiseg.config import load_config
 from effiseg.data.synthetic import synthesize
 from effiseg.pipeline import cli
 from effiseg.pipeline.tracking import track
-from effiseg.pipeline.workspace import whole_folder
-
-OUT = Path("data/synthetic")
+from effiseg.pipeline.workspace import GENERATED, whole_folder
 
 
 def main() -> None:
@@ -17,7 +13,7 @@ def main() -> None:
     settings = config.synthesize.model_dump()
     with track("synthesize", config.data.source) as tracker:
         tracker.params(settings)
-        with whole_folder(OUT) as out:
+        with whole_folder(GENERATED) as out:
             synthesize(out, **settings)
 
 

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from effiseg.errors import EffiSegError
 
+GENERATED = Path("data/synthetic")
 PREPARED = Path("prepared")
 TEACHER = Path("models/teacher/last")
 FLOORS = Path("results/floors.json")
