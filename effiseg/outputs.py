@@ -18,3 +18,8 @@ class Outputs:
     logits: Tensor | None = None
     features: list[Tensor] = field(default_factory=list)
     embeddings: list[Tensor] = field(default_factory=list)
+
+    def copied(self) -> "Outputs":
+        """The same values in tensors of their own."""
+        logits = None if self.logits is None else self.logits.clone()
+        return Outputs(logits, [x.clone() for x in self.features], [x.clone() for x in self.embeddings])

@@ -9,6 +9,7 @@ import torch
 from effiseg.config import load_config
 from effiseg.device import choose_device
 from effiseg.evaluation.evaluate import evaluate, predict_panels, sample_norms
+from effiseg.models.deploy import deploy
 from effiseg.models.segformer import load_model
 from effiseg.pipeline import cli, workspace
 from effiseg.pipeline.prepared import open_prepared
@@ -20,7 +21,8 @@ def main() -> None:
     config, device = load_config(), choose_device()
     row, data = config.row(arguments.experiment), open_prepared(config)
     group, name = config.stage_of(row.name), workspace.run_name(row.name, arguments.seed)
-    models = {which: load_model(Path("models", group, name, which)).to(device) for which in ("last", "best")}
+    trained = {which: load_model(Path("models", group, name, which)).to(device) for which in ("last", "best")}
+    deployed = {which: deploy(model) for which, model in trained.items()}
     tags = {"experiment": row.name, "seed": arguments.seed, "data_digest": data.digest}
     with (
         track(f"evaluate-{name}", data.source, tags=tags) as tracker,
@@ -28,15 +30,15 @@ def main() -> None:
     ):
         last, best = (
             evaluate(model, data.val, data.classes, batch_size=row.train.batch_size, device=device, progress=True)
-            for model in models.values()
+            for model in deployed.values()
         )
         metrics = last.report() | best.report("_best")
         workspace.write_json(out / "metrics.json", metrics)
         pd.DataFrame(last.full.numpy(), index=data.classes, columns=data.classes).to_csv(out / "confusion.csv")
-        indices, predictions = predict_panels(models["last"], data.val, config.report.panels, device)
+        indices, predictions = predict_panels(deployed["last"], data.val, config.report.panels, device)
         np.savez_compressed(out / "panels.npz", indices=indices, predictions=predictions)
         images = torch.tensor(data.val.images[: row.train.batch_size], device=device)
-        np.savez_compressed(out / "norms.npz", **sample_norms(models["last"], images))  # type: ignore[arg-type]
+        np.savez_compressed(out / "norms.npz", **sample_norms(trained["last"], images))  # type: ignore[arg-type]
         tracker.dataset(data.source, config.data.root, data.digest, "evaluation")
         tracker.metrics({key: value for key, value in metrics.items() if isinstance(value, float)})
         tracker.metrics({f"iou/{key}": value for key, value in last.scores.iou.items()})

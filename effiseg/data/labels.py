@@ -98,6 +98,8 @@ CAMVID = LabelSpace(
     train_id_of={train_id: train_id for train_id in range(len(_CAMVID))} | {len(_CAMVID): IGNORE_INDEX},
 )
 
+LABEL_SPACES = {"synthetic": CITYSCAPES, "cityscapes": CITYSCAPES, "camvid": CAMVID}  # by data.source
+
 # 1 / ln(1.10 + share) over Cityscapes' training pixels, as printed with the published weighted cross-entropy
 PAPER_WEIGHTS = (
     2.5959737, 6.741505, 3.5353868, 9.866315, 9.690922, 9.369371, 10.289124, 9.953209, 4.3098087, 9.490392,

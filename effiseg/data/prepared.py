@@ -3,7 +3,9 @@
 A prepared folder holds `index.json` (see `Index`) and, for each split, `images.npy` and `labels.npy`.
 """
 
+import mmap
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -106,6 +108,14 @@ class Split:
     def __len__(self) -> int:
         return len(self.names)
 
+    def read(self, indices: Sequence[int]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Copies of the images and labels at `indices`; no more of the files stays in this process's memory."""
+        rows = list(indices)
+        copies = self.images[rows], self.labels[rows]
+        for array in (self.images, self.labels):
+            _forget_pages(array)
+        return copies
+
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
@@ -159,6 +169,16 @@ class Prepared:
             train=_open_split(path / "train", index.splits["train"].names, index.size, index.size),
             val=_open_split(path / "val", index.splits["val"].names, index.size, index.full_size),
         )
+
+
+def _forget_pages(array: np.memmap) -> None:
+    """Let go of what was read through a memory map: it would count as this process's memory until the whole file does.
+
+    The system keeps the pages for the next reader.
+    """
+    mapping = getattr(array, "_mmap", None)
+    if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def _read_index(path: Path) -> Index:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from effiseg.data.prepared import Split
@@ -51,7 +51,7 @@ class Evaluation:
 
 @torch.inference_mode()
 def evaluate(
-    model: Segmenter,
+    model: nn.Module,
     split: Split,
     classes: Sequence[str],
     *,
@@ -63,6 +63,8 @@ def evaluate(
     """Count a model's predictions on `split`. Memory does not grow with the number of images.
 
     Args:
+        model: uint8 images (N, 3, H, W) to logits (N, classes, H/4, W/4), on `device`; a trained model's deployed form
+            is the fastest.
         across_processes: each process of torch.distributed counts its share of the images, and the counts are summed;
             all of them must call.
     """
@@ -73,11 +75,12 @@ def evaluate(
     indices = range(rank, len(split), world)
     starts = range(0, len(indices), batch_size)
     for start in tqdm(starts, desc="evaluate", unit="batch", disable=not progress, leave=False):
-        batch = list(indices[start : start + batch_size])
-        logits = model(torch.from_numpy(split.images[batch]).to(device)).float()
-        labels = torch.from_numpy(split.labels[batch]).to(device)
+        images, labels = (
+            torch.from_numpy(array).to(device) for array in split.read(indices[start : start + batch_size])
+        )
+        logits = model(images).float()
         quarter_labels = F.interpolate(labels[:, None], size=logits.shape[2:], mode="nearest")[:, 0]
-        confusion[1] += confusion_matrix(logits.argmax(dim=1), quarter_labels, len(classes))
+        confusion[1] += confusion_matrix(predict_classes(logits, logits.shape[2:]), quarter_labels, len(classes))
         # one image at a time: full-resolution logits are the largest tensors of all
         for image_logits, image_labels in zip(logits, labels, strict=True):
             prediction = predict_classes(image_logits[None], image_labels.shape)[0]
@@ -90,13 +93,22 @@ def evaluate(
 
 
 def predict_classes(logits: Tensor, size: Sequence[int]) -> Tensor:
-    """Logits (N, C, h, w) -> class map (N, H, W) int64 at `size`, upsampled bilinearly before the argmax."""
-    return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False).argmax(dim=1)
+    """Logits (N, C, h, w) -> class map (N, H, W) uint8 at `size`, upsampled bilinearly before the argmax.
+
+    One class after the other against the best so far: the upsampled logits of all classes never exist together.
+    """
+    best, classes = logits.new_full((len(logits), 1, *size), -torch.inf), logits.new_zeros(1, dtype=torch.uint8)
+    classes = classes.expand(best.shape).contiguous()
+    for index, logit in enumerate(logits.split(1, dim=1)):
+        upsampled = F.interpolate(logit, size=tuple(size), mode="bilinear", align_corners=False)
+        classes.masked_fill_(upsampled > best, index)
+        torch.maximum(best, upsampled, out=best)
+    return classes[:, 0]
 
 
 @torch.inference_mode()
 def predict_panels(
-    model: Segmenter, split: Split, count: int, device: torch.device
+    model: nn.Module, split: Split, count: int, device: torch.device
 ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
     """Predictions on `count` evenly spread images, the same for every row: (indices (K,), class maps (K, H, W))."""
     indices = np.unique(np.linspace(0, len(split) - 1, count).round().astype(np.int64))
@@ -104,7 +116,7 @@ def predict_panels(
         predict_classes(model(torch.from_numpy(split.images[[i]]).to(device)).float(), split.labels.shape[1:])
         for i in indices
     ]
-    return indices, torch.cat(maps).to(torch.uint8).cpu().numpy()
+    return indices, torch.cat(maps).cpu().numpy()
 
 
 @torch.inference_mode()

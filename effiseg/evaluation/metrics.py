@@ -19,10 +19,16 @@ def confusion_matrix(predictions: Tensor, labels: Tensor, classes: int) -> Tenso
 
     Returns:
         (classes, classes) int64, rows are the truth.
+
+    Raises:
+        ValueError: a label is no trainId of these classes.
     """
-    valid = labels != IGNORE_INDEX
-    pairs = labels[valid].long() * classes + predictions[valid].long()
-    return torch.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+    # ignored pixels are counted too, in rows of their own that are cut off: faster than to select the others first
+    pairs = labels.flatten().int() * classes + predictions.flatten().int()
+    counts = torch.bincount(pairs, minlength=(IGNORE_INDEX + 1) * classes)
+    if counts[classes**2 : IGNORE_INDEX * classes].any():
+        raise ValueError(f"labels hold other ids than 0 to {classes - 1} and {IGNORE_INDEX}")
+    return counts[: classes**2].reshape(classes, classes)
 
 
 @dataclass(frozen=True)

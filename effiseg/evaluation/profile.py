@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 from effiseg.device import device_name
+from effiseg.models.deploy import deploy
 from effiseg.models.segformer import build_model, transformers_config
 from effiseg.schema import Model
 
@@ -26,12 +27,14 @@ class Macs:
     Attributes:
         published: the published order of operations, attention included.
         paper: the same without the two matrix products of attention, as the paper counts ("FLOPs").
-        executed: what our head's order of operations really computes, attention included.
+        executed: what our head's order of operations really computes in training, attention included.
+        deployed: what the deployed form computes, attention included.
     """
 
     published: float
     paper: float
     executed: float
+    deployed: float
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -48,8 +51,13 @@ def count_macs(model: Model, classes: Sequence[str], size: Sequence[int]) -> Mac
         stock = SegformerForSemanticSegmentation(config)
         ours = build_model(model, classes)
     ours.network.set_attn_implementation("eager")
-    published = _count(stock, size)
-    return Macs(published, published - _attention_macs(config, size), _count(ours, size))
+    published, attention = _count(stock, size), _attention_macs(config, size)
+    return Macs(
+        published=published,
+        paper=published - attention,
+        executed=_count(ours, size),
+        deployed=_count(deploy(ours), size),
+    )
 
 
 def _count(model: nn.Module, size: Sequence[int]) -> float:
@@ -100,8 +108,10 @@ def measure_speed(model: nn.Module, size: Sequence[int], *, repeats: int, device
 def profile(
     model: Model, classes: Sequence[str], sizes: Sequence[Sequence[int]], *, repeats: int, device: torch.device
 ) -> dict[str, object]:
-    """Everything about an architecture that does not depend on its weights; multiply-adds at the first of `sizes`."""
-    network = build_model(model, classes)
+    """Everything about an architecture that does not depend on its weights, in both of its forms: as trained and
+    deployed. Multiply-adds are those at the first of `sizes`."""
+    network = build_model(model, classes).eval()
+    forms = {"trained": network, "deployed": deploy(network)}
     macs = count_macs(model, classes, sizes[0])
     return {
         "architecture": sha256(json.dumps(model.model_dump(), sort_keys=True).encode()).hexdigest()[:12],
@@ -109,10 +119,15 @@ def profile(
         "gmacs": macs.published,
         "gmacs_paper": macs.paper,
         "gmacs_exact": macs.executed,
+        "gmacs_deployed": macs.deployed,
         "device": device_name(device),
         "precision": "fp32",
         "threads": torch.get_num_threads(),
-        "speeds": [measure_speed(network, size, repeats=repeats, device=device) for size in sizes],
+        "speeds": [
+            {"form": form, **measure_speed(network, size, repeats=repeats, device=device)}
+            for size in sizes
+            for form, network in forms.items()
+        ],
     }
 
 

@@ -29,13 +29,14 @@ def dice_loss(logits: Tensor, labels: Tensor, smooth: float) -> Tensor:
     classes = logits.shape[1]
     labels = labels.long()
     valid = labels != IGNORE_INDEX
-    index = labels.where(valid, 0)
     probabilities = logits.float().softmax(dim=1)
-    # the overlap needs only each pixel's probability of its own class: no one-hot labels
-    of_label = probabilities.gather(1, index[:, None])[:, 0][valid]
-    overlap = of_label.new_zeros(classes).index_add(0, labels[valid], of_label)
-    predicted = (probabilities * valid[:, None]).sum(dim=(0, 2, 3))
-    actual = torch.bincount(labels[valid], minlength=classes)
+    # no one-hot labels: the overlap needs only each pixel's probability of its own class; and no selection by a mask,
+    # whose size a GPU would have to report first: void pixels are summed up in a bin of their own, which is dropped
+    of_label = probabilities.gather(1, labels.where(valid, 0)[:, None]).flatten()
+    bins = labels.where(valid, classes).flatten()
+    overlap = of_label.new_zeros(classes + 1).index_add(0, bins, of_label)[:classes]
+    actual = bins.new_zeros(classes + 1).index_add(0, bins, torch.ones_like(bins))[:classes]
+    predicted = (probabilities.flatten(2) @ valid.to(probabilities.dtype).flatten(1)[:, :, None]).sum(dim=(0, 2))
     per_class = 1 - (2 * overlap + smooth) / (predicted + actual + smooth)
     present = actual > 0
     return (per_class * present).sum() / present.sum().clamp_min(1)

@@ -1,15 +1,28 @@
 """What may stand in place of LayerNorm, and where.
 
-A new norm is one class and one line in `NORMS`.
+A new norm is one class, with `forward` and `parts`, and one line in `NORMS`.
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from transformers import SegformerForSemanticSegmentation
 
 from effiseg.schema import Norms
+
+
+class Parts(NamedTuple):
+    """A norm taken apart into what neighbouring layers can absorb: scale * core(inner * x) + shift.
+
+    `inner` is a scalar, `scale` and `shift` are (channels,). A core of `nn.Identity` leaves nothing to compute.
+    """
+
+    core: nn.Module
+    scale: Tensor
+    shift: Tensor
+    inner: Tensor | None = None  # None: 1
 
 
 class DyT(nn.Module):
@@ -27,6 +40,9 @@ class DyT(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.tanh(self.alpha * x) * self.weight + self.bias
+
+    def parts(self) -> Parts:
+        return Parts(nn.Tanh(), self.weight, self.bias, inner=self.alpha[0])
 
     def extra_repr(self) -> str:
         return f"{len(self.weight)}, alpha_init={self.alpha_init}"
@@ -48,11 +64,23 @@ class DyL(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return torch.addcmul(self.bias, x, self.alpha * self.weight)
 
+    def parts(self) -> Parts:
+        return Parts(nn.Identity(), self.alpha * self.weight, self.bias)
+
     def extra_repr(self) -> str:
         return f"{len(self.weight)}, alpha_init={self.alpha_init}"
 
 
 NORMS: dict[str, type[nn.Module]] = {"dyt": DyT, "dyl": DyL}  # `layernorm` is what SegFormer has
+
+
+def take_apart(norm: nn.Module) -> Parts:
+    """The parts of a LayerNorm or of one of `NORMS`, whose classes have a method `parts`."""
+    if isinstance(norm, nn.LayerNorm):
+        core = nn.LayerNorm(norm.normalized_shape, norm.eps, elementwise_affine=False)
+        return Parts(core, norm.weight, norm.bias)
+    parts: Parts = norm.parts()  # type: ignore[operator]  # nn.Module's attributes have no types
+    return parts
 
 
 def norm_places(network: SegformerForSemanticSegmentation) -> Iterator[tuple[str, str, nn.Module, str]]:

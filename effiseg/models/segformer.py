@@ -47,7 +47,7 @@ class Segmenter(nn.Module):
     def outputs(self, images: Tensor, *, with_logits: bool = True) -> Outputs:
         """One pass with everything that the losses may want; the head is skipped when nobody wants the logits."""
         result = Outputs()
-        x = (images - self.mean) / self.std
+        x = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)  # as tokens are anyway
         for stage in self.network.segformer.stages:
             tokens, height, width = stage.patch_embeddings(x)
             result.embeddings.append(tokens)

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from mlflow.models import ModelSignature, set_model
 from mlflow.pyfunc import PythonModel
 from mlflow.types import Schema, TensorSpec
@@ -15,18 +14,19 @@ class SegmenterModel(PythonModel):
     """RGB images (N, H, W, 3) uint8 -> class maps (N, H, W) uint8 of trainIds."""
 
     def load_context(self, context: Any) -> None:
-        """Build the network from the logged model folder."""
+        """Build the network from the logged model folder, in its deployed form."""
+        from effiseg.evaluation.evaluate import predict_classes
+        from effiseg.models.deploy import deploy
         from effiseg.models.segformer import load_model
 
-        self.model = load_model(Path(context.artifacts["model"]))
+        self.model = deploy(load_model(Path(context.artifacts["model"])))
+        self.predict_classes = predict_classes
 
     @torch.inference_mode()
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # MLflow reads hints as schema
         """Class maps at the images' own size."""
         images = torch.from_numpy(np.ascontiguousarray(model_input)).permute(0, 3, 1, 2)
-        logits = self.model(images)
-        upsampled = F.interpolate(logits, size=images.shape[2:], mode="bilinear", align_corners=False)
-        return upsampled.argmax(dim=1).to(torch.uint8).numpy()
+        return self.predict_classes(self.model(images), images.shape[2:]).numpy()
 
 
 def signature() -> ModelSignature:

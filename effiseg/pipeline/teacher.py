@@ -12,6 +12,7 @@ from effiseg.data.prepared import Prepared
 from effiseg.errors import EffiSegError
 from effiseg.evaluation.evaluate import evaluate
 from effiseg.evaluation.profile import profile
+from effiseg.models.deploy import deploy
 from effiseg.models.download import fetch_gdrive, fetch_huggingface, fetch_url
 from effiseg.models.segformer import build_model, load_model, save_model
 from effiseg.models.weights import digest, load_strictly, read_tensors, to_transformers
@@ -107,7 +108,7 @@ def _compare_normalisation(teacher: Teacher, preprocessor: Path | None) -> None:
 def _measure(config: Config, data: Prepared, folder: Path, device: torch.device, tracker: Tracker) -> None:
     """Evaluate the teacher's weights in `folder` and write its metrics and its profile."""
     teacher = config.teacher
-    model = load_model(folder).to(device)
+    model = deploy(load_model(folder).to(device))
     batch_size = config.train.batch_size
     evaluation = evaluate(model, data.val, data.classes, batch_size=batch_size, device=device, progress=True)
     miou = evaluation.scores.miou

@@ -15,6 +15,7 @@ from effiseg.config import Config
 from effiseg.data.prepared import Prepared
 from effiseg.errors import EffiSegError
 from effiseg.report.records import (
+    FORMS,
     REPAIR,
     Floors,
     Metrics,
@@ -144,18 +145,19 @@ def pool_speeds(profiles: Mapping[str, Profile]) -> dict[str, Profile]:
 
 
 def _pooled(profiles: list[Profile]) -> list[Speed]:
-    by_size = defaultdict(list)
+    groups = defaultdict(list)
     for profile in profiles:
         for speed in profile.speeds:
-            by_size[tuple(speed.size)].append(speed)
+            groups[speed.form, tuple(speed.size)].append(speed)
     return [
         Speed(
+            form=form,
             size=list(size),
             fps=median(speed.fps for speed in speeds),
             latency_ms=median(speed.latency_ms for speed in speeds),
             latency_p95_ms=median(speed.latency_p95_ms for speed in speeds),
         )
-        for size, speeds in by_size.items()
+        for (form, size), speeds in groups.items()
     ]
 
 
@@ -180,8 +182,9 @@ def _read_run(config: Config, root: Path, experiment: str, seed: int, data: Prep
 def _read_profile(config: Config, root: Path, name: str) -> Profile:
     path = root / "profiles" / f"{name}.json"
     profile = read_record(path, Profile)
-    if profile.at(config.profile.size) is None:
-        raise EffiSegError(f"{path}: no speed at profile.size {config.profile.size}; {REPAIR}")
+    for form in FORMS:
+        if profile.at(config.profile.size, form) is None:
+            raise EffiSegError(f"{path}: no speed of the {form} form at profile.size {config.profile.size}; {REPAIR}")
     return profile
 
 

@@ -13,6 +13,7 @@ from effiseg.report.tables import (
     main_table,
     markdown,
     paper_table,
+    speed_table,
     training_table,
 )
 
@@ -43,6 +44,7 @@ def page(results: Results) -> str:
         "## Cost",
         _cost_notes(results),
         cost_table(results),
+        *_speeds(results),
         "## What training took",
         training_table(results),
         "## How to read it",
@@ -131,11 +133,17 @@ def _cost_notes(results: Results) -> str:
     machines = dict.fromkeys(f"{profile.device}, {profile.precision}" for profile in profiles)
     return (
         f"Multiply-adds are of one image at {dimensions(results.config.profile.size)}. GMACs: with attention; "
-        "the paper's count leaves attention out; the exact head is what really runs, the same function in a cheaper "
-        "order. "
+        "the paper's count leaves attention out. Both stand for the published order of operations; what really runs is "
+        "the same function in a cheaper order, in training (`as trained`) and with everything folded that is linear "
+        "(`deployed`), which gives the same answers. "
         f"Speed: one image at a time on {'; '.join(machines)}; latency is the median and the 95th percentile. "
         "Rows of the same architecture are the same computation, so their speed is one measurement, pooled (median)."
     )
+
+
+def _speeds(results: Results) -> list[str]:
+    sizes = dict.fromkeys(tuple(speed.size) for speed in results.teacher_profile.speeds)
+    return [text for size in sizes for text in (f"At {dimensions(size)}:", speed_table(results, list(size)))]
 
 
 def _reading(results: Results) -> str:

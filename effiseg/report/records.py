@@ -4,7 +4,7 @@ import json
 import math
 import zipfile
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -74,9 +74,13 @@ class RunInfo(Record):
     git_commit: str | None
 
 
-class Speed(Record):
-    """Inference on one image of `size`."""
+FORMS = ("trained", "deployed")
 
+
+class Speed(Record):
+    """Inference on one image of `size` by the network as trained or in its deployed form."""
+
+    form: Literal["trained", "deployed"]
     size: list[int]
     fps: Number
     latency_ms: Number
@@ -90,15 +94,16 @@ class Profile(Record):
     gmacs: Number
     gmacs_paper: Number
     gmacs_exact: Number
+    gmacs_deployed: Number
     device: str
     precision: str
     threads: int
     architecture: str
     speeds: list[Speed]
 
-    def at(self, size: list[int]) -> Speed | None:
-        """The speed at `size`, if it was measured."""
-        return next((speed for speed in self.speeds if speed.size == size), None)
+    def at(self, size: list[int], form: str) -> Speed | None:
+        """The speed at `size` in `form`, if it was measured."""
+        return next((speed for speed in self.speeds if speed.size == size and speed.form == form), None)
 
 
 def read_record(path: Path, kind: type[Kind]) -> Kind:

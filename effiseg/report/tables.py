@@ -8,7 +8,7 @@ import pandas as pd
 
 from effiseg.report.collect import BASELINE, Results, Run
 from effiseg.report.paper import PAPER_ROWS, PaperRow
-from effiseg.report.records import Metrics, Profile, Speed
+from effiseg.report.records import FORMS, Metrics, Profile, Speed
 
 COLUMNS = (
     "experiment",
@@ -34,6 +34,9 @@ COLUMNS = (
     "peak_memory_mb",
     "profile_device",
     "profile_precision",
+    "gmacs_deployed",
+    "fps_deployed",
+    "latency_deployed_ms",
 )
 NONE = "–"
 
@@ -67,15 +70,17 @@ def _scores(metrics: Metrics) -> dict[str, object]:
 
 def _costs(results: Results, profile: Profile) -> dict[str, object]:
     return {
-        **profile.model_dump(include={"params_m", "gmacs", "gmacs_paper", "gmacs_exact"}),
-        **_headline_speed(results, profile).model_dump(exclude={"size"}),
+        **profile.model_dump(include={"params_m", "gmacs", "gmacs_paper", "gmacs_exact", "gmacs_deployed"}),
+        **_headline_speed(results, profile, "trained").model_dump(exclude={"form", "size"}),
+        "fps_deployed": _headline_speed(results, profile, "deployed").fps,
+        "latency_deployed_ms": _headline_speed(results, profile, "deployed").latency_ms,
         "profile_device": profile.device,
         "profile_precision": profile.precision,
     }
 
 
-def _headline_speed(results: Results, profile: Profile) -> Speed:
-    speed = profile.at(results.config.profile.size)
+def _headline_speed(results: Results, profile: Profile, form: str) -> Speed:
+    speed = profile.at(results.config.profile.size, form)
     assert speed is not None  # checked when it was read
     return speed
 
@@ -124,18 +129,33 @@ def class_table(results: Results) -> str:
 
 
 def cost_table(results: Results) -> str:
-    """Parameters, multiply-adds and speed per row."""
-    sizes = [speed.size for speed in results.teacher_profile.speeds]
-    header = ["row", "params (M)", "GMACs", "GMACs, paper's count", "GMACs, exact head"]
-    for size in sizes:
-        header += [f"FPS at {dimensions(size)}", "latency, ms", "p95, ms"]
+    """Parameters and multiply-adds per row."""
+    header = ["row", "params (M)", "GMACs", "GMACs, paper's count", "GMACs, as trained", "GMACs, deployed"]
     profiles = results.profiles | {"*teacher*": results.teacher_profile}
     lines = []
     for name in [*results.experiments, "*teacher*"]:
         profile = profiles[name]
-        counts = (profile.params_m, profile.gmacs, profile.gmacs_paper, profile.gmacs_exact)
-        speeds = [cell for size in sizes for cell in _speed_cells(profile.at(size))]
-        lines.append([name, *(number(count) for count in counts), *speeds])
+        counts = (
+            profile.params_m,
+            profile.gmacs,
+            profile.gmacs_paper,
+            profile.gmacs_exact,
+            profile.gmacs_deployed,
+        )
+        lines.append([name, *(number(count) for count in counts)])
+    return markdown(header, lines)
+
+
+def speed_table(results: Results, size: list[int]) -> str:
+    """How fast each row runs at `size`, in both forms."""
+    header = ["row"]
+    for form in FORMS:
+        header += [f"FPS, {form}", "latency, ms", "p95, ms"]
+    profiles = {name: results.profiles[name] for name in results.experiments} | {"*teacher*": results.teacher_profile}
+    lines = [
+        [name, *(cell for form in FORMS for cell in _speed_cells(profile.at(size, form)))]
+        for name, profile in profiles.items()
+    ]
     return markdown(header, lines)
 
 
@@ -168,7 +188,7 @@ def paper_table(results: Results) -> str:
 
 
 def _paper_columns(results: Results, metrics: Iterable[Metrics], profile: Profile) -> list[str]:
-    costs = (profile.params_m, profile.gmacs_paper, _headline_speed(results, profile).fps)
+    costs = (profile.params_m, profile.gmacs_paper, _headline_speed(results, profile, "trained").fps)
     return [percent(m.miou_quarter for m in metrics), *(number(cost) for cost in costs)]
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from effiseg.data.augment import Augmentation
 from effiseg.losses.terms import LOSSES, Setting, Signals
+from effiseg.models.deploy import deploy
 from effiseg.models.segformer import Segmenter
 from effiseg.outputs import Outputs
 from effiseg.schema import Loss, Row
@@ -17,7 +18,8 @@ class Task(nn.Module):
     """One training step's forward pass: images and labels in, the loss and every term's value out.
 
     The trainer sees only this module, so that mixed precision, several processes, accumulation and checkpoints cover
-    the projectors too. The teacher is no submodule: it is in no checkpoint, no optimiser, and never leaves eval mode.
+    the projectors too. The teacher is no submodule: it is in no checkpoint and no optimiser. It runs in its deployed
+    form and before the student, so that its own activations are gone when the student's pile up.
     """
 
     def __init__(self, student: Segmenter, teacher: Segmenter | None, row: Row, class_weights: Sequence[float]) -> None:
@@ -28,7 +30,7 @@ class Task(nn.Module):
         self.weights = row.loss.weights.active()
         self.terms = nn.ModuleDict(build_terms(row.loss, student, teacher, class_weights))
         self.teacher_logits = any(LOSSES[name].needs_teacher_logits for name in self.weights)
-        self._teacher = (teacher.eval().requires_grad_(False),) if teacher and row.loss.needs_teacher else ()
+        self._teacher = (deploy(teacher),) if teacher and row.loss.needs_teacher else ()
 
     def forward(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """One step.
@@ -41,18 +43,21 @@ class Task(nn.Module):
         """
         if self.training:
             images, labels = self.augmentation(images, labels)
+        teacher = self._ask_teacher(images)
         student = self.student.outputs(images)
         assert student.logits is not None
         logits, labels = to_one_resolution(student.logits, labels, self.resolution)
-        signals = Signals(logits, labels, student, self._ask_teacher(images))
+        signals = Signals(logits, labels, student, teacher)
         values = {name: term(signals) for name, term in self.terms.items()}
         loss = torch.stack([self.weights[name] * value for name, value in values.items()]).sum()
         return {"loss": loss, "logits": student.logits, **values}
 
-    @torch.no_grad()
     def _ask_teacher(self, images: Tensor) -> Outputs:
         for teacher in self._teacher:
-            return teacher.to(images.device).outputs(images, with_logits=self.teacher_logits)
+            teacher.to(images.device)
+            with torch.inference_mode():
+                outputs = teacher.outputs(images, with_logits=self.teacher_logits)
+            return outputs.copied()  # a loss may save them for its backward pass, which inference tensors refuse
         return Outputs()
 
 

@@ -12,6 +12,7 @@ from transformers.utils import logging
 from effiseg.data.prepared import Prepared, Split
 from effiseg.errors import EffiSegError
 from effiseg.evaluation.evaluate import evaluate
+from effiseg.models.deploy import deploy
 from effiseg.models.segformer import save_model
 from effiseg.schema import Train
 from effiseg.training.task import Task
@@ -22,7 +23,7 @@ LOGS_PER_EPOCH = 5
 
 
 class PreparedImages(Dataset[dict[str, Tensor]]):
-    """Prepared images and labels as the trainer wants them: uint8 tensors, straight from the memory map."""
+    """Prepared images and labels as the trainer wants them: whole batches of uint8 tensors, without any decoding."""
 
     def __init__(self, split: Split) -> None:
         self.split = split
@@ -30,8 +31,10 @@ class PreparedImages(Dataset[dict[str, Tensor]]):
     def __len__(self) -> int:
         return len(self.split)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        return {"images": torch.tensor(self.split.images[index]), "labels": torch.tensor(self.split.labels[index])}
+    def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:
+        """A batch as the data loader asks for it; nothing is left to collate."""
+        images, labels = self.split.read(indices)
+        return {"images": torch.from_numpy(images), "labels": torch.from_numpy(labels)}
 
 
 class RowTrainer(Trainer):
@@ -43,7 +46,7 @@ class RowTrainer(Trainer):
         self.term_sums: dict[str, Tensor] = {}
         self.steps_summed = 0.0
         images = {"train_dataset": PreparedImages(data.train), "eval_dataset": PreparedImages(data.val)}
-        super().__init__(task, args, **images, callbacks=callbacks)
+        super().__init__(task, args, **images, data_collator=lambda batch: batch, callbacks=callbacks)
         self.remove_callback(PrinterCallback)
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
@@ -78,7 +81,7 @@ class RowTrainer(Trainer):
             for buffer in self.task.student.buffers():
                 torch.distributed.broadcast(buffer, 0)
         evaluation = evaluate(
-            self.task.student,
+            deploy(self.task.student),
             self.data.val,
             self.data.classes,
             batch_size=self.args.per_device_train_batch_size,
@@ -141,6 +144,8 @@ def training_arguments(train: Train, seed: int, checkpoints: Path, images: int, 
         metric_for_best_model="miou",
         greater_is_better=True,
         label_names=["labels"],
+        logging_nan_inf_filter=False,  # it would wait for the device at every step, and hide a diverged loss
+        accelerator_config={"non_blocking": True},  # the next batch travels while the device works
         remove_unused_columns=False,
         ddp_find_unused_parameters=False,
         report_to=[],

@@ -141,9 +141,15 @@ def test_memory_does_not_grow_with_the_number_of_images(make_model: MakeModel, m
 
 def test_full_resolution_logits_exist_for_one_image_at_a_time(make_split: MakeSplit, monkeypatch: pytest.MonkeyPatch):
     sizes, interpolate = [], F.interpolate
-    monkeypatch.setattr(F, "interpolate", lambda x, **settings: sizes.append(len(x)) or interpolate(x, **settings))
+
+    def noted(x: Tensor, size: tuple[int, int], **settings: object) -> Tensor:
+        if tuple(size) == (64, 128):
+            sizes.append(tuple(x.shape[:2]))
+        return interpolate(x, size=size, **settings)
+
+    monkeypatch.setattr(F, "interpolate", noted)
     count(Always7(), make_split(4), 4)
-    assert sizes == [4, 1, 1, 1, 1]
+    assert sizes == [(1, 1)] * 4 * 19  # and of one class at a time
 
 
 # --- scores -----------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """A small, made-up study on disk: everything that a report is built from."""
 
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -196,17 +197,20 @@ def profile(config: Config, name: str | None, draw: np.random.Generator) -> dict
     """A row's costs, or the teacher's; rows with the same model share the architecture."""
     teacher = name is None
     model = config.teacher.model() if name is None else config.row(name).model
-    sizes = [(size, factor) for size, factor in ((config.profile.size, 1.0), (list(SIZE), 12.0))]
+    sizes = {tuple(config.profile.size): 1.0, tuple(SIZE): 12.0}
     speeds = []
-    for size, factor in sizes:
+    for size, form in itertools.product(sizes, ("trained", "deployed")):
+        factor = sizes[size] * (2.0 if form == "deployed" else 1.0)
         latency = (400 if teacher else 100) / factor * (1 + 0.1 * float(draw.random()))
-        speeds.append({"size": size, "fps": 1000 / latency, "latency_ms": latency, "latency_p95_ms": 1.2 * latency})
+        speed = {"fps": 1000 / latency, "latency_ms": latency, "latency_p95_ms": 1.2 * latency}
+        speeds.append({"form": form, "size": list(size), **speed})
     return {
         "architecture": hashlib.sha256(model.model_dump_json().encode()).hexdigest()[:12],
         "params_m": 27.361 if teacher else 3.719,
         "gmacs": 129.0 if teacher else 17.8,
         "gmacs_paper": 113.6 if teacher else 13.6,
         "gmacs_exact": 52.1 if teacher else 9.2,
+        "gmacs_deployed": 51.9 if teacher else 9.1,
         "device": "CPU, 2 threads",
         "precision": "fp32",
         "threads": 2,

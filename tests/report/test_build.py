@@ -112,7 +112,7 @@ def test_missing_and_damaged_files_are_named(
             {"data_digest": "f" * 64},
             "trained with data f{12}, now it is 3a6eb0790f39",
         ),
-        ("profiles/train/tanh.json", {"speeds": []}, r"no speed at profile.size \[512, 1024\]"),
+        ("profiles/train/tanh.json", {"speeds": []}, r"no speed of the trained form at profile.size \[512, 1024\]"),
     ],
 )
 def test_results_that_do_not_fit_are_refused(

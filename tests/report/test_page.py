@@ -113,9 +113,14 @@ def test_speed_at_both_sizes(make_study: Make) -> None:
     study = make_study()
     text = text_of(study)
     speeds = study.read("profiles/train/tanh.json")["speeds"]
-    numbers = [f"{speed[key]:.2f}" for speed in speeds for key in ("fps", "latency_ms", "latency_p95_ms")]
-    assert line_of(text, "Cost", "tanh") == ["3.72", "17.80", "13.60", "9.20", *numbers]
-    assert "FPS at 512x1024" in text and "FPS at 32x64" in text
+    costs = text.split("\n## Cost\n")[1].split("\n## ")[0]
+    counts, *tables = (part for part in costs.split("\n\n") if part.startswith("| row |"))
+    assert line_of(f"\n## Cost\n{counts}", "Cost", "tanh") == ["3.72", "17.80", "13.60", "9.20", "9.10"]
+    assert "At 512x1024:" in costs and "At 32x64:" in costs
+    for table, at_size in zip(tables, (speeds[:2], speeds[2:]), strict=True):
+        numbers = [f"{speed[key]:.2f}" for speed in at_size for key in ("fps", "latency_ms", "latency_p95_ms")]
+        assert line_of(f"\n## Cost\n{table}", "Cost", "tanh") == numbers
+        assert table.startswith("| row | FPS, trained | latency, ms | p95, ms | FPS, deployed |")
     information = study.read("history/train/tanh-0.json")
     assert line_of(text, "What training took", "tanh") == [f"{information['train_minutes']:.2f}", "17.25", "1234.50"]
 

@@ -43,11 +43,13 @@ def test_training_and_profile_columns(make_study: Make) -> None:
     profile = study.read("profiles/train/tanh.json")
     for key in ("best_epoch", "train_minutes", "images_per_second", "peak_memory_mb", "device", "precision"):
         assert frame.loc[("kd", 0), key] == information[key]
-    for key in ("params_m", "gmacs", "gmacs_paper", "gmacs_exact"):
+    for key in ("params_m", "gmacs", "gmacs_paper", "gmacs_exact", "gmacs_deployed"):
         assert frame.loc[("tanh", 0), key] == profile[key]
     # no other row has tanh's architecture, so nothing is pooled
     for key in ("fps", "latency_ms", "latency_p95_ms"):
         assert frame.loc[("tanh", 0), key] == profile["speeds"][0][key]
+    for column, key in (("fps_deployed", "fps"), ("latency_deployed_ms", "latency_ms")):
+        assert frame.loc[("tanh", 0), column] == profile["speeds"][1][key]
 
 
 def test_teacher_and_floors_are_rows_with_empty_cells(make_study: Make) -> None:
@@ -76,8 +78,8 @@ def test_null_becomes_an_empty_cell(make_study: Make) -> None:
 
 def test_speeds_of_one_architecture_are_pooled_by_the_median() -> None:
     def profile(architecture: str, fps: float, device: str = "CPU") -> Profile:
-        speed = Speed(size=[512, 1024], fps=fps, latency_ms=1000 / fps, latency_p95_ms=2000 / fps)
-        counts = dict.fromkeys(("params_m", "gmacs", "gmacs_paper", "gmacs_exact"), fps)
+        speed = Speed(form="trained", size=[512, 1024], fps=fps, latency_ms=1000 / fps, latency_p95_ms=2000 / fps)
+        counts = dict.fromkeys(("params_m", "gmacs", "gmacs_paper", "gmacs_exact", "gmacs_deployed"), fps)
         return Profile(**counts, device=device, precision="fp32", threads=2, architecture=architecture, speeds=[speed])
 
     rows = {"a": profile("x", 10), "b": profile("x", 20), "c": profile("x", 50), "d": profile("y", 99)}

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from effiseg.models.deploy import Deployed
 from effiseg.models.segformer import Segmenter
 from effiseg.schema import LossWeights
 from effiseg.training.task import Task, to_one_resolution
@@ -21,28 +22,31 @@ MakeTask = Callable[..., Task]
 class Spy:
     """Notes how the teacher was asked."""
 
-    def __init__(self, teacher: Segmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.asked: list[bool] = []
         self.head_runs = 0
         self.images: list[Tensor] = []
-        outputs, head = teacher.outputs, teacher.network.decode_head.forward
+        self.made_by_inference: list[bool] = []
+        outputs = Deployed.outputs
 
-        def noted_outputs(images: Tensor, *, with_logits: bool = True):
+        def noted(deployed: Deployed, images: Tensor, *, with_logits: bool = True):
             self.asked.append(with_logits)
             self.images.append(images)
-            return outputs(images, with_logits=with_logits)
+            hook = deployed.head.register_forward_hook(lambda *_: self.count_head())
+            result = outputs(deployed, images, with_logits=with_logits)
+            hook.remove()
+            self.made_by_inference.append(result.features[0].is_inference())
+            return result
 
-        def noted_head(features: list[Tensor]) -> Tensor:
-            self.head_runs += 1
-            return head(features)
+        monkeypatch.setattr(Deployed, "outputs", noted)
 
-        monkeypatch.setattr(teacher, "outputs", noted_outputs)
-        monkeypatch.setattr(teacher.network.decode_head, "forward", noted_head)
+    def count_head(self) -> None:
+        self.head_runs += 1
 
 
 @pytest.fixture
-def spy(b0: Segmenter, monkeypatch: pytest.MonkeyPatch) -> Spy:
-    return Spy(b0, monkeypatch)
+def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
+    return Spy(monkeypatch)
 
 
 # --- the loss ---------------------------------------------------------------------------------------------------------
@@ -173,21 +177,29 @@ def test_the_teacher_is_in_no_parameter_buffer_state_or_module(make_task: MakeTa
     assert {name for name in task.state_dict() if not name.startswith(projectors)} == set(plain.state_dict())
 
 
-def test_the_teacher_stays_in_eval_mode_and_its_statistics_stay(make_task: MakeTask, batch: Batch, b0: Segmenter):
+def test_the_teacher_that_was_handed_over_stays_as_it_is(make_task: MakeTask, batch: Batch, b0: Segmenter):
     b0.train()
     before = {name: value.clone() for name, value in b0.state_dict().items()}
-    task = make_task("kd", loss={"weights": {"kl": 1.0}}).train()
+    task = make_task("kd", loss={"weights": ALL_TERMS}).train()
     task(*batch)["loss"].backward()
-    assert not any(module.training for module in b0.modules())
+    assert all(module.training for module in b0.modules())
     assert all(torch.equal(value, before[name]) for name, value in b0.state_dict().items())
+    assert all(parameter.grad is None for parameter in b0.parameters())
 
 
-def test_the_teacher_gets_no_gradient(make_task: MakeTask, batch: Batch, b0: Segmenter):
-    for parameter in b0.parameters():
-        parameter.requires_grad_(True)
-    task = make_task(loss={"weights": ALL_TERMS}).train()
-    task(*batch)["loss"].backward()
-    assert all(parameter.grad is None and not parameter.requires_grad for parameter in b0.parameters())
+def test_the_teacher_runs_deployed_and_under_inference_mode(make_task: MakeTask, batch: Batch, spy: Spy):
+    make_task("kd").train()(*batch)["loss"].backward()
+    assert spy.made_by_inference == [True]
+
+
+def test_what_the_losses_see_are_the_teachers_own_outputs(make_task: MakeTask, batch: Batch, b0: Segmenter):
+    task = make_task("kd", loss={"weights": ALL_TERMS}).eval()
+    found, expected = task._ask_teacher(batch[0]), b0.eval().outputs(batch[0])
+    torch.testing.assert_close(found.logits, expected.logits)
+    for ours, theirs in zip(
+        [*found.features, *found.embeddings], [*expected.features, *expected.embeddings], strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_the_teachers_head_runs_only_for_terms_that_need_its_logits(make_task: MakeTask, batch: Batch, spy: Spy):

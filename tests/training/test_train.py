@@ -16,6 +16,7 @@ from transformers import TrainerState
 
 from effiseg.data.prepared import Prepared, Split
 from effiseg.evaluation.evaluate import evaluate
+from effiseg.models.deploy import deploy
 from effiseg.models.segformer import load_model
 from effiseg.training import trainer
 from effiseg.training.callbacks import COMPLETE
@@ -146,7 +147,7 @@ def test_best_is_the_first_epoch_with_the_highest_score(train: Train, monkeypatc
     assert run.training.history["miou"].tolist() == scripted
 
     def is_saved(student: dict[str, Tensor], which: str) -> bool:
-        saved = load_model(run.out / which).state_dict()
+        saved = deploy(load_model(run.out / which)).state_dict()
         return all(torch.equal(value, student[name]) for name, value in saved.items())
 
     assert [is_saved(student, "best") for student in students] == [False, True, False, False]
