@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 ACTIVATE = . .venv/bin/activate
 
-.PHONY: setup study test lint lock
+.PHONY: setup study test bench lint lock
 
 setup: .venv/.setup  ## .venv with what the study needs
 
@@ -11,6 +11,9 @@ study: setup  ## the whole study: checks params.yaml, then dvc repro
 
 test: .venv/.dev  ## all tests
 	@$(ACTIVATE) && python -m pytest
+
+bench: setup  ## our ways against a careful user's, as ratios: benchmarks/results.csv
+	@$(ACTIVATE) && python -m benchmarks
 
 lint: .venv/.dev  ## ruff and mypy
 	@$(ACTIVATE) && ruff check . && ruff format --check . && mypy

@@ -9,7 +9,7 @@ import torch
 from effiseg.config import load_config
 from effiseg.device import choose_device
 from effiseg.evaluation.evaluate import evaluate, predict_panels, sample_norms
-from effiseg.models.deploy import deploy
+from effiseg.models.deployed import deploy
 from effiseg.models.segformer import load_model
 from effiseg.pipeline import cli, workspace
 from effiseg.pipeline.prepared import open_prepared

@@ -19,8 +19,10 @@ class Augmentation(nn.Module):
         super().__init__()
         self.settings = settings
         strength = settings.colour
-        self.jitter = ColorJiggle(strength, strength, strength) if strength else nn.Identity()
+        # no submodule: on its way to a GPU it would begin to draw there, and fetch every draw back
+        self._jitter = (ColorJiggle(strength, strength, strength) if strength else nn.Identity(),)
 
+    @torch.compiler.disable  # kornia branches on its draws; and compiled code would draw others than eager code
     def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 (N, 3, H, W) and (N, H, W) -> float32 (N, 3, h, w) in 0..255 and uint8 (N, h, w), h x w the crop."""
         # mixed precision would round the coordinates to whole pixels and worse
@@ -36,7 +38,7 @@ class Augmentation(nn.Module):
         shifted = (labels.int() - IGNORE_INDEX) % (IGNORE_INDEX + 1)
         shifted = F.grid_sample(shifted[:, None].float(), grid, mode="nearest", align_corners=False)[:, 0]
         moved_labels = (shifted.round().int() + IGNORE_INDEX) % (IGNORE_INDEX + 1)
-        return 255 * self.jitter(moved), moved_labels.to(torch.uint8)
+        return 255 * self._jitter[0](moved), moved_labels.to(torch.uint8)
 
     def _draw(self, count: int, size: list[int], device: torch.device) -> Tensor:
         """Affine maps (N, 2, 3) from crop to image coordinates, both in -1..1."""

@@ -24,7 +24,7 @@ def confusion_matrix(predictions: Tensor, labels: Tensor, classes: int) -> Tenso
         ValueError: a label is no trainId of these classes.
     """
     # ignored pixels are counted too, in rows of their own that are cut off: faster than to select the others first
-    pairs = labels.flatten().int() * classes + predictions.flatten().int()
+    pairs = labels.flatten().to(torch.int32, copy=True).mul_(classes).add_(predictions.flatten())
     counts = torch.bincount(pairs, minlength=(IGNORE_INDEX + 1) * classes)
     if counts[classes**2 : IGNORE_INDEX * classes].any():
         raise ValueError(f"labels hold other ids than 0 to {classes - 1} and {IGNORE_INDEX}")

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 from effiseg.device import device_name
-from effiseg.models.deploy import deploy
+from effiseg.models.deployed import deploy
 from effiseg.models.segformer import build_model, transformers_config
 from effiseg.schema import Model
 

@@ -16,7 +16,7 @@ class SegmenterModel(PythonModel):
     def load_context(self, context: Any) -> None:
         """Build the network from the logged model folder, in its deployed form."""
         from effiseg.evaluation.evaluate import predict_classes
-        from effiseg.models.deploy import deploy
+        from effiseg.models.deployed import deploy
         from effiseg.models.segformer import load_model
 
         self.model = deploy(load_model(Path(context.artifacts["model"])))

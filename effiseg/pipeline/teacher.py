@@ -12,7 +12,7 @@ from effiseg.data.prepared import Prepared
 from effiseg.errors import EffiSegError
 from effiseg.evaluation.evaluate import evaluate
 from effiseg.evaluation.profile import profile
-from effiseg.models.deploy import deploy
+from effiseg.models.deployed import deploy
 from effiseg.models.download import fetch_gdrive, fetch_huggingface, fetch_url
 from effiseg.models.segformer import build_model, load_model, save_model
 from effiseg.models.weights import digest, load_strictly, read_tensors, to_transformers

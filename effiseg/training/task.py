@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from effiseg.data.augment import Augmentation
 from effiseg.losses.terms import LOSSES, Setting, Signals
-from effiseg.models.deploy import deploy
+from effiseg.models.deployed import deploy
 from effiseg.models.segformer import Segmenter
 from effiseg.outputs import Outputs
 from effiseg.schema import Loss, Row

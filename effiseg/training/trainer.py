@@ -12,7 +12,7 @@ from transformers.utils import logging
 from effiseg.data.prepared import Prepared, Split
 from effiseg.errors import EffiSegError
 from effiseg.evaluation.evaluate import evaluate
-from effiseg.models.deploy import deploy
+from effiseg.models.deployed import deploy
 from effiseg.models.segformer import save_model
 from effiseg.schema import Train
 from effiseg.training.task import Task

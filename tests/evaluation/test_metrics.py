@@ -193,3 +193,16 @@ def test_the_one_difference_to_the_official_evaluator_is_a_class_predicted_but_a
     assert math.isnan(found.iou[absent])
     present = [value for name, value in expected["classScores"].items() if not math.isnan(value) and name != absent]
     assert found.miou == pytest.approx(sum(present) / 3, abs=1e-6)
+
+
+def test_the_inputs_of_any_integer_type_stay_as_they_are():
+    for dtype in (torch.uint8, torch.int32, torch.int64):
+        labels, predictions = torch.tensor([[1, 2]], dtype=dtype), torch.tensor([[2, 2]], dtype=dtype)
+        counts = confusion_matrix(predictions, labels, 3)
+        assert counts.tolist() == [[0, 0, 0], [0, 0, 1], [0, 0, 1]]
+        assert (labels.tolist(), predictions.tolist()) == ([[1, 2]], [[2, 2]])
+
+
+def test_a_label_that_is_no_class_is_an_error():
+    with pytest.raises(ValueError, match="0 to 2 and 255"):
+        confusion_matrix(torch.tensor([0]), torch.tensor([3], dtype=torch.uint8), 3)

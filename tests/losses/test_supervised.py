@@ -115,15 +115,23 @@ def test_a_higher_gamma_lowers_the_focal_loss(seed):
     assert values[0] > values[-1]
 
 
-@given(seeds)
-def test_dice_is_the_equation_on_one_hot_labels(seed):
+@given(seed=seeds, absent=st.sets(st.integers(0, CLASSES - 1), max_size=CLASSES - 1))
+def test_dice_and_its_gradient_are_those_of_the_equation_on_one_hot_labels(seed, absent):
     logits, labels = random_batch(seed)
+    for label in absent:
+        labels[labels == label] = IGNORE_INDEX
+    logits = logits.requires_grad_()
+    dice_loss(logits, labels, smooth=1.0).backward()
+
+    exact = logits.detach().double().requires_grad_()
     valid = labels != IGNORE_INDEX
-    p = logits.softmax(1).movedim(1, -1)[valid].double()
+    p = exact.softmax(1).movedim(1, -1)[valid]
     g = F.one_hot(labels[valid], CLASSES).double()
     per_class = 1 - (2 * (p * g).sum(0) + 1) / (p.sum(0) + g.sum(0) + 1)
     expected = per_class[g.sum(0) > 0].mean()
+    expected.backward()
     assert dice_loss(logits, labels, smooth=1.0).item() == pytest.approx(expected.item(), rel=1e-5)
+    torch.testing.assert_close(logits.grad.double(), exact.grad, rtol=1e-4, atol=1e-7)
 
 
 # --- properties -------------------------------------------------------------------------------------------------------

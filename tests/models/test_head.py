@@ -4,6 +4,8 @@ import copy
 
 import pytest
 import torch
+import torch.distributed
+from torch.nn.parallel import DistributedDataParallel
 from transformers import SegformerConfig
 from transformers.models.segformer.modeling_segformer import SegformerDecodeHead
 
@@ -98,3 +100,77 @@ def test_dropout_acts_in_training_only():
 def test_a_missing_stage_is_an_error_not_a_smaller_sum(heads):
     with pytest.raises((ValueError, RuntimeError)):
         heads[1](stage_maps(EVEN, torch.float32)[:3])
+
+
+def test_under_autocast_the_weights_are_composed_in_full_precision(heads):
+    ours = heads[1]
+    expected_weights, expected_bias = ours._composed()
+    with torch.autocast("cpu", torch.bfloat16):
+        weights, bias = ours._composed()
+    for found, expected in zip([*weights, bias], [*expected_weights, expected_bias], strict=True):
+        assert found.dtype == torch.float32
+        assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+def test_under_autocast_logits_and_gradients_are_close(heads, training):
+    ours, maps = heads[1].train(training), stage_maps(ODD, torch.float32)
+    results = []
+    for enabled in (True, False):
+        ours.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            logits = ours(maps)
+        logits.float().square().mean().backward()
+        results.append((logits, ours.linear_fuse.weight.grad.clone()))
+    (logits, gradient), (expected_logits, expected_gradient) = results
+    assert (logits.dtype, gradient.dtype) == (torch.bfloat16, torch.float32)
+    # bfloat16 rounds to 1/256, once for each of the four stages, the norm, and the classifier
+    assert_equal_to(logits.float(), expected_logits, 0.03)
+    assert_equal_to(gradient, expected_gradient, 0.06)
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+def test_compiled_whole_it_gives_the_same_logits_and_gradients(heads, training):
+    ours, maps = heads[1].train(training), stage_maps(ODD, torch.float32)
+    results = []
+    for head in (torch.compile(ours, backend="aot_eager", fullgraph=True), ours):
+        ours.zero_grad()
+        logits = head(maps)
+        logits.square().sum().backward()
+        results.append([logits, *(parameter.grad for parameter in ours.parameters())])
+    compiled, eager = results
+    largest = max(gradient.abs().max() for gradient in eager[1:])
+    assert_equal_to(compiled[0], eager[0], 1e-5)
+    for found, expected in zip(compiled[1:], eager[1:], strict=True):
+        assert (found - expected).abs().max() <= 1e-5 * largest
+
+
+@pytest.mark.parametrize("source", [0, 1], ids=["theirs to ours", "ours to theirs"])
+def test_a_checkpoint_of_one_head_gives_the_other_the_same_answers(heads, shaken, source, tmp_path):
+    source, target = (heads[source].eval(), shaken(heads[1 - source]).eval())
+    torch.save(source.state_dict(), tmp_path / "head.pt")
+    maps = stage_maps(ODD, torch.float32)
+    assert not torch.allclose(target(maps), source(maps), atol=1e-3)
+    target.load_state_dict(torch.load(tmp_path / "head.pt", weights_only=True), strict=True)
+    assert_equal_to(target(maps), source(maps), 1e-5)
+
+
+@pytest.fixture
+def one_process(tmp_path):
+    """torch.distributed with this process alone."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+def test_shared_among_processes_it_has_the_same_gradients(heads, one_process):
+    stock, ours = (head.train() for head in heads)
+    alone, maps = copy.deepcopy(ours), stage_maps(ODD, torch.float32)
+    for head in (DistributedDataParallel(ours), alone, stock):
+        head(maps).square().sum().backward()
+    largest = max(parameter.grad.abs().max() for parameter in stock.parameters())
+    for (name, found), same, expected in zip(
+        ours.named_parameters(), alone.parameters(), stock.parameters(), strict=True
+    ):
+        assert torch.equal(found.grad, same.grad), name
+        assert (found.grad - expected.grad).abs().max() <= 1e-4 * largest, name

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from effiseg.models.norms import NORMS, DyL, DyT, norm_places, swap_norms
+from effiseg.models.norms import NORMS, DyL, DyT, norm_places, swap_norms, take_apart
 from effiseg.models.segformer import build_model
 from effiseg.schema import Norms
 
@@ -74,6 +74,26 @@ def test_gradients_reach_every_parameter_of_a_new_norm(name):
 @pytest.mark.parametrize("name", NORMS)
 def test_repr_tells_channels_and_first_alpha(name):
     assert NORMS[name](7, alpha_init=0.3).extra_repr() == "7, alpha_init=0.3"
+
+
+@pytest.mark.parametrize("name", ["layernorm", *NORMS])
+def test_the_parts_of_a_norm_make_it_up_again(name, shaken):
+    norm = shaken(nn.LayerNorm(7) if name == "layernorm" else NORMS[name](7, alpha_init=0.5)).double()
+    parts = take_apart(norm)
+    x = 3 * torch.randn(4, 5, 7, dtype=torch.float64) + 1
+    inner = torch.ones(()) if parts.inner is None else parts.inner
+    assert inner.shape == ()
+    assert parts.scale.shape == parts.shift.shape == (7,)
+    torch.testing.assert_close(parts.scale * parts.core(inner * x) + parts.shift, norm(x), rtol=1e-12, atol=1e-12)
+
+
+def test_the_core_of_a_norm_has_no_parameters_and_that_of_a_linear_norm_computes_nothing():
+    norms = [nn.LayerNorm(7, eps=0.1), DyT(7, alpha_init=0.5), DyL(7, alpha_init=0.5)]
+    cores = [take_apart(norm).core for norm in norms]
+    assert not any(core is norm for core, norm in zip(cores, norms, strict=True))
+    assert not any(list(core.parameters()) for core in cores)
+    assert cores[0].eps == 0.1
+    assert isinstance(cores[2], nn.Identity)
 
 
 def test_b0_has_thirty_norms_under_names_of_their_own(settings_with):

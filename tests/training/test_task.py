@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from effiseg.models.deploy import Deployed
+from effiseg.models.deployed import Deployed
 from effiseg.models.segformer import Segmenter
 from effiseg.schema import LossWeights
 from effiseg.training.task import Task, to_one_resolution

@@ -16,7 +16,7 @@ from transformers import TrainerState
 
 from effiseg.data.prepared import Prepared, Split
 from effiseg.evaluation.evaluate import evaluate
-from effiseg.models.deploy import deploy
+from effiseg.models.deployed import deploy
 from effiseg.models.segformer import load_model
 from effiseg.training import trainer
 from effiseg.training.callbacks import COMPLETE

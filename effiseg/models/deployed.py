@@ -230,9 +230,10 @@ def _core(norm: Parts) -> nn.Module:
 
 
 def _double(layer: nn.Linear | nn.Conv2d) -> tuple[Tensor, Tensor]:
-    """Weight (out, in, ...) and bias (out,) in float64."""
+    """Copies of weight (out, in, ...) and bias (out,) in float64."""
     assert layer.bias is not None
-    return layer.weight.detach().double(), layer.bias.detach().double()
+    weight, bias = (value.detach().to(torch.float64, copy=True) for value in (layer.weight, layer.bias))
+    return weight, bias
 
 
 def _behind(norm: Parts, layer: nn.Linear | nn.Conv2d) -> tuple[Tensor, Tensor]:

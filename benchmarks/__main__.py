@@ -1,0 +1,33 @@
+"""`python -m benchmarks` measures every line that this machine can, prints the table and writes results.csv."""
+
+import sys
+import warnings
+from pathlib import Path
+
+import torch
+
+from benchmarks.compare import Result, shown, write
+from benchmarks.gpu import GPU_ROWS
+from benchmarks.rows import CPU_ROWS
+from effiseg.pipeline import cli
+
+RESULTS = Path(__file__).with_name("results.csv")
+
+
+def main() -> None:
+    cli.no_arguments(__doc__)
+    warnings.simplefilter("ignore")  # the libraries' advice
+    torch.manual_seed(0)
+    functions = [*CPU_ROWS, *(GPU_ROWS if torch.cuda.is_available() else ())]
+    results: list[Result] = []
+    for index, function in enumerate(functions, start=1):
+        print(f"[{index}/{len(functions)}] {function.__name__.replace('_', ' ')} ...", file=sys.stderr)
+        results += function()
+    write(results, RESULTS)
+    print(shown(results))
+    if not torch.cuda.is_available():
+        print("\nNo GPU here, so its lines are missing; on a machine with one the same command adds them.")
+
+
+if __name__ == "__main__":
+    cli.run(main)

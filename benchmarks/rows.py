@@ -1,0 +1,189 @@
+"""The lines of the table that a CPU can measure. Each function measures one line, or a few that belong together."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from benchmarks import peak
+from benchmarks.compare import Result, summarise, time_in_turn
+from benchmarks.setting import (
+    CLASSES,
+    FULL_SIZE,
+    IMAGE_SIZE,
+    STEP_BATCH,
+    STEP_SIZE,
+    batch,
+    our_task,
+    row,
+    stock_task,
+    teacher_model,
+)
+from benchmarks.stock import Stock, training_step
+from effiseg.data.prepare import prepare
+from effiseg.data.prepared import Prepared
+from effiseg.data.synthetic import synthesize
+from effiseg.models import Deployed, deploy
+from effiseg.models.export import export_onnx
+from effiseg.models.segformer import build_model
+from effiseg.schema import Model
+from effiseg.training.trainer import PreparedImages
+
+CPU = torch.device("cpu")
+SCENES = 24  # pictures of the data comparison
+EVALUATED = ("500", "50")  # images
+STEP = f"{STEP_SIZE[0]}x{STEP_SIZE[1]}, batch {STEP_BATCH}, float32, forward, backward, clipping and fused AdamW"
+IMAGE = f"one image of {IMAGE_SIZE[0]}x{IMAGE_SIZE[1]}, uint8 pixels to logits, float32"
+
+
+def b0_step() -> Iterator[Result]:
+    """A training step of the baseline, and what bfloat16 adds on this machine."""
+    images, labels = batch(STEP_BATCH, STEP_SIZE, CPU)
+    ours = training_step(our_task("baseline"), images, labels)
+    yield _step("b0_training_step", ours, "baseline", 1.35, "transformers' model, same augmentation and loss")
+    half = training_step(our_task("baseline"), images, labels, bf16=True)
+    yield _compared(
+        "b0_training_step_bf16", half, ours, None, f"{STEP}; ours: bfloat16 autocast, other: ours in float32"
+    )
+
+
+def kd_step() -> Iterator[Result]:
+    """A distillation step (B2 to B0, CSKD and PEKD): time, also against a caller who leaves the head out; memory."""
+    ours = training_step(our_task("kd"), *batch(STEP_BATCH, STEP_SIZE, CPU))
+    yield _step("kd_training_step", ours, "kd", 1.8, "transformers' student and teacher, same losses")
+    note = "the same, whose author leaves out the teacher's head, since no loss needs its logits"
+    yield _step("kd_training_step_headless_teacher", ours, "kd", None, note, teacher_head=False)
+    pairs = [(peak.in_own_process("kd_step", "ours"), peak.in_own_process("kd_step", "stock")) for _ in range(3)]
+    note = f"{STEP}; resident memory at the peak, above the loaded networks, each way in processes of its own; at most"
+    mine, theirs = zip(*pairs, strict=True)
+    yield _less_memory("kd_peak_memory", mine, theirs, 0.65, note)
+
+
+@torch.inference_mode()
+def inference() -> Iterator[Result]:
+    """Stock networks against their deployed forms, in torch and in ONNX Runtime."""
+    images, _ = batch(1, IMAGE_SIZE, CPU)
+    b0, b2 = row("baseline").model, teacher_model()
+    for name, model, floor in (("b0_inference", b0, 2.0), ("b2_inference", b2, 2.3)):
+        stock, deployed = networks(model)
+        note = f"{IMAGE}; ours: deployed, torch eager; other: transformers eager"
+        yield _compared(name, lambda: deployed(images), lambda: stock(images), floor, note)  # noqa: B023 called at once
+    stock, deployed = networks(b0)
+    session = _session(deployed)
+    pixels = {"images": images.numpy()}
+    note = f"{IMAGE}; ours: deployed, ONNX Runtime; other: transformers eager"
+    yield _compared("b0_inference_onnx", lambda: session.run(None, pixels), lambda: stock(images), 4.5, note)
+    linear = deploy(build_model(row("tanh_linear").model, CLASSES))
+    note = f"{IMAGE}; ours: `tanh_linear` deployed, other: `baseline` deployed, both torch eager"
+    yield _compared("tanh_linear_deployed", lambda: linear(images), lambda: deployed(images), None, note)
+    linear_session = _session(linear)
+    note = f"{IMAGE}; ours: `tanh_linear` deployed, other: `baseline` deployed, both ONNX Runtime"
+    yield _compared(
+        "tanh_linear_deployed_onnx",
+        lambda: linear_session.run(None, pixels),
+        lambda: session.run(None, pixels),
+        None,
+        note,
+    )
+
+
+def data() -> Iterator[Result]:
+    """An epoch's images and labels as batches in memory, without augmentation, which is the same for both ways."""
+    with tempfile.TemporaryDirectory() as folder:
+        raw = Path(folder, "raw")
+        synthesize(raw, train=SCENES, val=1, height=FULL_SIZE[0], seed=0)
+        prepare("synthetic", raw, Path(folder, "prepared"), size=STEP_SIZE)
+        split = Prepared.open(Path(folder, "prepared")).train
+        ours = DataLoader(PreparedImages(split), STEP_BATCH, shuffle=True, collate_fn=lambda prepared: prepared)
+        workers = os.cpu_count() or 1
+        other = DataLoader(PngImages(raw), STEP_BATCH, shuffle=True, num_workers=workers, persistent_workers=True)
+        mine, theirs = time_in_turn(lambda: _exhaust(ours), lambda: _exhaust(other), CPU)
+    note = (
+        f"an epoch of {SCENES} generated scenes to {STEP_SIZE[0]}x{STEP_SIZE[1]}, batches of {STEP_BATCH}, no model; "
+        f"ours: prepared arrays, no worker; other: decoding and resizing {FULL_SIZE[1]}x{FULL_SIZE[0]} PNG, "
+        f"{workers} workers"
+    )
+    speeds = ([SCENES / second for second in seconds] for seconds in (mine, theirs))
+    yield summarise("epoch_data", *speeds, unit="images/s", floor=15.0, device=CPU, note=note, better="more")
+
+
+def evaluation() -> Iterator[Result]:
+    """Whether memory grows with the number of images."""
+    many, few = (peak.in_own_process("evaluation", count) for count in EVALUATED)
+    note = (
+        f"baseline, images at {STEP_SIZE[0]}x{STEP_SIZE[1]}, labels at {FULL_SIZE[0]}x{FULL_SIZE[1]}; resident memory "
+        f"of the whole process at its peak; ours: {EVALUATED[0]} images, other: {EVALUATED[1]}; at most"
+    )
+    yield _less_memory("evaluation_memory", [many], [few], 1.1, note)
+
+
+CPU_ROWS: tuple[Callable[[], Iterator[Result]], ...] = (b0_step, kd_step, inference, data, evaluation)
+
+
+class PngImages(Dataset[tuple[Tensor, Tensor]]):
+    """Cityscapes' files, decoded and resized whenever they are asked for."""
+
+    def __init__(self, root: Path) -> None:
+        self.images = sorted(root.glob("leftImg8bit/train/*/*.png"))
+        self.labels = sorted(root.glob("gtFine/train/*/*_labelIds.png"))
+        assert len(self.images) == len(self.labels) == SCENES
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        size = STEP_SIZE[::-1]
+        with Image.open(self.images[index]) as image, Image.open(self.labels[index]) as label:
+            pixels = np.array(image.convert("RGB").resize(size, Image.Resampling.BILINEAR))
+            ids = np.array(label.resize(size, Image.Resampling.NEAREST))
+        return torch.from_numpy(pixels).permute(2, 0, 1), torch.from_numpy(ids)
+
+
+def networks(model: Model) -> tuple[Stock, Deployed]:
+    """A stock network in eval mode and the deployed form of its equal."""
+    built = build_model(model, CLASSES)
+    stock = Stock(model, CLASSES).eval()
+    stock.network.load_state_dict(built.network.state_dict())
+    return stock, deploy(built)
+
+
+def _session(deployed: Deployed) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    with tempfile.TemporaryDirectory() as folder:
+        export_onnx(deployed, Path(folder, "model.onnx"))
+        return onnxruntime.InferenceSession(Path(folder, "model.onnx"), options, providers=["CPUExecutionProvider"])
+
+
+def _step(
+    name: str, ours: Callable[[], None], experiment: str, floor: float | None, note: str, *, teacher_head: bool = True
+) -> Result:
+    task = stock_task(experiment, teacher_head=teacher_head)
+    other = training_step(task, *batch(STEP_BATCH, STEP_SIZE, CPU))
+    return _compared(name, ours, other, floor, f"{STEP}; other: {note}")
+
+
+def _compared(
+    name: str, ours: Callable[[], object], other: Callable[[], object], floor: float | None, note: str
+) -> Result:
+    pair = ([1e3 * second for second in seconds] for seconds in time_in_turn(ours, other, CPU))
+    return summarise(name, *pair, unit="ms", floor=floor, device=CPU, note=note)
+
+
+def _less_memory(
+    name: str, ours: tuple[float, ...] | list[float], other: tuple[float, ...] | list[float], limit: float, note: str
+) -> Result:
+    """A line whose ratio is our share of the other's memory."""
+    return summarise(name, ours, other, unit="MB", floor=limit, device=CPU, note=note, better="more")
+
+
+def _exhaust(loader: DataLoader) -> None:
+    for _ in loader:
+        pass

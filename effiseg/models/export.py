@@ -1,0 +1,44 @@
+"""The deployed form as a file for other runtimes."""
+
+import logging
+import warnings
+from pathlib import Path
+
+import torch
+
+from effiseg.models.deployed import Deployed
+
+OPSET = 20  # the first with GELU as one operator
+
+
+def export_onnx(model: Deployed, path: Path) -> None:
+    """Write one self-contained ONNX file, whole or not at all.
+
+    Input `images`: uint8 (N, 3, H, W), RGB; output `logits`: float (N, classes, H/4, W/4). Batch and size are free.
+
+    Args:
+        model: on the CPU.
+        path: its folder must exist.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    example = torch.zeros(2, 3, 64, 96, dtype=torch.uint8)
+    free = torch.export.Dim.DYNAMIC
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of torchvision, which nothing here needs
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecations inside the exporter
+        program = torch.onnx.export(
+            model,
+            (example,),
+            dynamo=True,
+            dynamic_shapes=({0: free, 2: free, 3: free},),
+            input_names=["images"],
+            output_names=["logits"],
+            opset_version=OPSET,
+            verbose=False,
+        )
+    assert program is not None
+    try:
+        program.save(partial, external_data=False)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

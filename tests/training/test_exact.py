@@ -1,0 +1,269 @@
+"""The fast forms change nothing of what a row learns, never wait for the device, and make no one-hot labels."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers.models.segformer.modeling_segformer import SegformerDecodeHead
+
+from effiseg.config import Config
+from effiseg.data.labels import CITYSCAPES
+from effiseg.losses.terms import LOSSES, Setting, Signals
+from effiseg.models import segformer
+from effiseg.models.segformer import Segmenter, build_model
+from effiseg.outputs import Outputs
+from effiseg.training.task import Task
+
+WIDTHS = {
+    "b0": {"hidden_sizes": [4, 8, 10, 16], "depths": [1, 2, 1, 1], "decoder_hidden_size": 12},
+    "b2": {"hidden_sizes": [6, 8, 15, 16], "depths": [2, 1, 1, 1], "decoder_hidden_size": 10},
+}
+STEPS = 6
+
+Batch = tuple[Tensor, Tensor]
+Build = Callable[..., tuple[Task, Segmenter]]
+
+
+@pytest.fixture
+def build(monkeypatch: pytest.MonkeyPatch, make_config: Callable[..., Config]) -> Build:
+    """Builds the task of a row with narrow networks, in train mode, and its teacher as it was trained."""
+    for variant, widths in WIDTHS.items():
+        monkeypatch.setitem(segformer.VARIANTS, variant, widths)
+
+    def make(name: str, dtype: torch.dtype = torch.float32, **changes: Any) -> tuple[Task, Segmenter]:
+        config = make_config(**changes)
+        row = config.row(name)
+        student, teacher = (
+            build_model(model, CITYSCAPES.classes).to(dtype) for model in (row.model, config.teacher.model())
+        )
+        with torch.no_grad():  # biases of 0 and statistics of nothing would hide a mistake
+            for parameter in (*student.parameters(), *teacher.parameters()):
+                parameter.add_(0.1 * torch.randn_like(parameter))
+            statistics = teacher.eval().network.decode_head.batch_norm
+            statistics.running_mean.normal_()
+            statistics.running_var.uniform_(0.5, 2)
+        task = Task(student, teacher, row, [1.0, 2.0, *[5.0] * 17]).train()
+        for parameter in task.terms.parameters():  # buffers, the class weights, stay in the losses' own float32
+            parameter.data = parameter.data.to(dtype)
+        return task, teacher
+
+    return make
+
+
+# --- what a row learns ------------------------------------------------------------------------------------------------
+
+
+class PlainNetwork(nn.Module):
+    """transformers' own network, its head included, with the parameters of a model."""
+
+    def __init__(self, model: Segmenter) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(model.network)
+        head = SegformerDecodeHead(model.network.config).to(model.network.dtype)
+        head.load_state_dict(model.network.decode_head.state_dict())
+        self.network.decode_head = head
+        self.mean, self.std = model.mean, model.std
+        self.embeddings: list[Tensor] = []
+        for stage in self.network.segformer.stages:
+            stage.patch_embeddings.register_forward_hook(lambda _module, _args, found: self.embeddings.append(found[0]))
+
+    def forward(self, images: Tensor) -> Outputs:
+        self.embeddings.clear()
+        found = self.network((images - self.mean) / self.std, output_hidden_states=True)
+        # laid out as ours are, since the losses sum in float32 and in the order of the memory
+        features = [x.contiguous(memory_format=torch.channels_last) for x in found.hidden_states]
+        return Outputs(found.logits.contiguous(), features, [x.contiguous() for x in self.embeddings])
+
+
+class PlainTask(nn.Module):
+    """A task's step by plain networks: nothing deployed, nothing in another order."""
+
+    def __init__(self, task: Task, teacher: Segmenter) -> None:
+        super().__init__()
+        self.student, self.terms = PlainNetwork(task.student), copy.deepcopy(task.terms)
+        self.weights, self.augmentation = task.weights, task.augmentation
+        self.teacher = (PlainNetwork(teacher).eval(),)  # no submodule
+
+    def forward(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        images, labels = self.augmentation(images, labels)
+        with torch.no_grad():
+            teacher = self.teacher[0](images)
+        student = self.student(images)
+        logits = F.interpolate(student.logits, size=labels.shape[1:], mode="bilinear", align_corners=False)
+        signals = Signals(logits, labels, student, teacher)
+        return {"loss": sum(self.weights[name] * term(signals) for name, term in self.terms.items())}
+
+
+def drop_nothing(module: nn.Module) -> None:
+    """Dropout draws in the order of the memory, and the two forms lay their maps out differently."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Dropout):
+            layer.p = 0.0
+        if hasattr(layer, "drop_prob"):
+            layer.drop_prob = 0.0
+
+
+def learn(task: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Several steps as the trainer takes them; the state after them."""
+    groups = [
+        {"params": [p for p in task.parameters() if p.ndim > 1], "weight_decay": 0.01},
+        {"params": [p for p in task.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    # some gradients are nothing but rounding (see `is_cancelled`); unless eps is well above them, Adam makes full steps
+    optimizer = torch.optim.AdamW(groups, lr=0.01, eps=1e-3, fused=True)
+    for step in range(STEPS):
+        torch.manual_seed(step)  # the same augmentation
+        optimizer.zero_grad()
+        task(images, labels)["loss"].backward()
+        nn.utils.clip_grad_norm_(task.parameters(), 1.0)
+        optimizer.step()
+    return task.state_dict()
+
+
+def is_cancelled(name: str) -> bool:
+    """Constants added to whole channels before the head's batch norm, or to all keys before the softmax, cancel."""
+    return name.endswith((".k_proj.bias", ".stages.3.layer_norm.bias")) or (
+        ".linear_projections." in name and name.endswith(".bias")
+    )
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-11), (torch.float32, 1e-4)], ids=str)
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    [
+        ("baseline", {}),
+        ("tanh_linear", {}),
+        ("dice_focal", {}),
+        ("kd", {"kl": 1.0, "cskd": 1.0, "pekd": 1.0}),
+        ("combined", {"kl": 1.0}),
+    ],
+)
+def test_a_row_learns_what_plain_networks_would(
+    build: Build, batch: Batch, name: str, weights: dict[str, float], dtype: torch.dtype, tolerance: float
+):
+    task, teacher = build(name, dtype, loss={"weights": weights})
+    plain = PlainTask(task, teacher)
+    for each in (task, plain):
+        drop_nothing(each)
+    before = {key: value.clone() for key, value in task.state_dict().items()}
+    ours, expected = learn(task, *batch), learn(plain, *batch)
+    assert ours.keys() == expected.keys()
+    moved = {key: (value - before[key]).abs().max().item() for key, value in expected.items()}
+    largest = max(moved[key] for key, value in expected.items() if value.is_floating_point())
+    for key, value in expected.items():
+        assert is_cancelled(key) or moved[key] > 0, key
+        scale = largest if is_cancelled(key) else moved[key]
+        rounding = 4 * torch.finfo(dtype).eps * value.abs().max()  # what a weight cannot move by less than
+        assert (ours[key] - value).abs().max() <= tolerance * scale + rounding, key
+
+
+# --- waiting and memory -----------------------------------------------------------------------------------------------
+
+# the host needs their result, or its size
+READS = {
+    "_local_scalar_dense", "item", "is_nonzero", "equal", "nonzero", "masked_select", "bincount", "one_hot",
+    "_unique2", "unique_dim", "unique_consecutive",
+}  # fmt: skip
+
+
+class Recorder(TorchDispatchMode):
+    """Notes the operations that make the host wait for a GPU, and the size and type of all memory that is used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads: list[str] = []
+        self.elements: list[tuple[int, torch.dtype]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        name = func._schema.name.removeprefix("aten::")
+        indices = args[1] if "index" in name and isinstance(args[1], list | tuple) else ()
+        masked = any(isinstance(index, Tensor) and index.dtype in (torch.bool, torch.uint8) for index in indices)
+        if name in READS or masked:
+            self.reads.append(name)
+        result = func(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+        self.elements += [(t.untyped_storage().nbytes() // t.itemsize, t.dtype) for t in tensors]
+        return result
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda x: x.sum().item(),
+        lambda x: bool((x > 0).any()),
+        lambda x: x[x > 0],
+        lambda x: x.masked_select(x > 0),
+        lambda x: x.index_put_([x > 0], x.sum()),
+        lambda x: x.nonzero(),
+        lambda x: x.unique(),
+        lambda x: x.long().bincount(),
+        lambda x: F.one_hot(x.long()),
+    ],
+)
+@pytest.mark.parametrize("inference", [False, True], ids=["normal", "inference"])
+def test_the_recorder_notes_reads(read: Callable[[Tensor], object], inference: bool):
+    x = torch.arange(5.0)
+    with torch.inference_mode(inference), Recorder() as recorder:
+        read(x)
+    assert recorder.reads
+
+
+@pytest.fixture
+def rows(shipped: Config) -> list[tuple[str, dict[str, Any]]]:
+    """The shipped rows, and one that asks the teacher for its logits."""
+    return [*((name, {}) for name in shipped.experiments), ("kd", {"loss": {"weights": {"kl": 1.0}}})]
+
+
+def test_no_step_of_a_row_waits_for_the_device(rows: list, build: Build, batch: Batch):
+    for name, changes in rows:
+        task, _ = build(name, train={"augment": {"colour": 0.0}}, **changes)  # kornia's jitter reads: the next test
+        with Recorder() as recorder:
+            task(*batch)["loss"].backward()
+        assert recorder.reads == [], name
+
+
+def test_with_colour_it_is_the_jitter_alone_that_reads_and_its_draws_stay_on_the_host(build: Build, batch: Batch):
+    task, _ = build("kd")
+    assert list(task.augmentation.modules()) == [task.augmentation]  # so that `.to` does not reach the jitter
+    with Recorder() as jitter:
+        task.augmentation._jitter[0](torch.rand(2, 3, 32, 64))
+    with Recorder() as step:
+        task(*batch)["loss"].backward()
+    assert step.reads == jitter.reads
+
+
+class Untouched(nn.Module):
+    def forward(self, images: Tensor, labels: Tensor) -> Batch:
+        return images.float(), labels
+
+
+def test_no_step_reads_a_value_once_its_images_are_augmented(rows: list, build: Build, batch: Batch):
+    images, labels = (each.to("meta") for each in batch)  # has no values: reading one is an error
+    for name, changes in rows:
+        task, _ = build(name, **changes)
+        task.augmentation = Untouched()  # autocast, which it switches off, knows no such device
+        task.to("meta")(images, labels)["loss"].backward()
+
+
+@pytest.mark.parametrize("name", ["weighted_ce", "dice", "focal"])
+def test_a_supervised_term_makes_nothing_larger_than_the_logits_and_no_one_hot_labels(shipped: Config, name: str):
+    logits = torch.randn(2, 19, 16, 32, requires_grad=True)
+    labels = torch.randint(19, (2, 16, 32), dtype=torch.uint8)
+    labels[:, :2] = 255
+    term = LOSSES[name](shipped.loss, Setting(torch.ones(19), [], []))
+    with Recorder() as recorder:
+        term(Signals(logits, labels, Outputs(), Outputs())).backward()
+    assert max(elements for elements, _ in recorder.elements) == logits.numel()
+    assert {dtype for elements, dtype in recorder.elements if elements == logits.numel()} == {torch.float32}
+
+
+def test_the_recorder_notes_one_hot_labels():
+    with Recorder() as recorder:
+        F.one_hot(torch.randint(19, (2, 16, 32)), 19)
+    assert (2 * 16 * 32 * 19, torch.int64) in recorder.elements
