@@ -1,12 +1,13 @@
 """`python -m benchmarks` measures every line that this machine can, prints the table and writes results.csv."""
 
+import multiprocessing
 import sys
-import warnings
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
 
-from benchmarks.compare import Result, shown, write
+from benchmarks.compare import Result, measure, shown, write
 from benchmarks.gpu import GPU_ROWS
 from benchmarks.rows import CPU_ROWS
 from effiseg.pipeline import cli
@@ -16,13 +17,13 @@ RESULTS = Path(__file__).with_name("results.csv")
 
 def main() -> None:
     cli.no_arguments(__doc__)
-    warnings.simplefilter("ignore")  # the libraries' advice
-    torch.manual_seed(0)
     functions = [*CPU_ROWS, *(GPU_ROWS if torch.cuda.is_available() else ())]
     results: list[Result] = []
     for index, function in enumerate(functions, start=1):
         print(f"[{index}/{len(functions)}] {function.__name__.replace('_', ' ')} ...", file=sys.stderr)
-        results += function()
+        # a process of its own: what one comparison leaves to the memory allocator would help whoever comes next
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+            results += process.submit(measure, function).result()
     write(results, RESULTS)
     print(shown(results))
     if not torch.cuda.is_available():

@@ -4,7 +4,8 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -45,6 +46,13 @@ class Result:
     ratio_high: float
     runs: int
     versions: str
+
+
+def measure(function: Callable[[], Iterator[Result]]) -> list[Result]:
+    """All lines of one function."""
+    warnings.simplefilter("ignore")  # the libraries' advice
+    torch.manual_seed(0)
+    return list(function())
 
 
 def time_in_turn(

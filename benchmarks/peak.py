@@ -21,6 +21,7 @@ from effiseg.models.segformer import build_model
 
 CPU = torch.device("cpu")
 STEPS = 3
+STATUS = Path("/proc/self/status")
 
 
 def in_own_process(work: str, way: str) -> float:
@@ -66,23 +67,22 @@ def _repeated(file: Path, count: int, shape: tuple[int, ...]) -> np.memmap:
 
 def _growth(work: Callable[[], object]) -> float:
     """Megabytes of resident memory at the work's peak, above those before it."""
-    clear, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
-    if not clear.exists():  # not Linux: the peak of the whole process so far must do
-        before = _process_peak()
-        work()
-        return _process_peak() - before
-    clear.write_text("5")  # the peak starts again from what is resident now
-    before = _kilobytes(status, "VmRSS")
+    clear = Path("/proc/self/clear_refs")
+    if clear.exists():
+        clear.write_text("5")  # the peak starts again from what is resident now
+    before = _process_peak()  # not Linux: the peak of all that came before
     work()
-    return (_kilobytes(status, "VmHWM") - before) / 1024
+    return _process_peak() - before
 
 
 def _process_peak() -> float:
+    if STATUS.exists():  # Linux, where ru_maxrss begins with what the parent process held
+        return _kilobytes("VmHWM") / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def _kilobytes(status: Path, name: str) -> int:
-    found = re.search(rf"{name}:\s+(\d+) kB", status.read_text())
+def _kilobytes(name: str) -> int:
+    found = re.search(rf"{name}:\s+(\d+) kB", STATUS.read_text())
     assert found is not None
     return int(found[1])
 

@@ -67,31 +67,40 @@ def kd_step() -> Iterator[Result]:
 
 
 @torch.inference_mode()
-def inference() -> Iterator[Result]:
-    """Stock networks against their deployed forms, in torch and in ONNX Runtime."""
+def b0_inference() -> Iterator[Result]:
+    """The stock baseline against its deployed form, in torch and in ONNX Runtime."""
     images, _ = batch(1, IMAGE_SIZE, CPU)
-    b0, b2 = row("baseline").model, teacher_model()
-    for name, model, floor in (("b0_inference", b0, 2.0), ("b2_inference", b2, 2.3)):
-        stock, deployed = networks(model)
-        note = f"{IMAGE}; ours: deployed, torch eager; other: transformers eager"
-        yield _compared(name, lambda: deployed(images), lambda: stock(images), floor, note)  # noqa: B023 called at once
-    stock, deployed = networks(b0)
-    session = _session(deployed)
+    stock, deployed = networks(row("baseline").model)
+    session, pixels = _session(deployed), {"images": images.numpy()}
+    for name, ours, floor, note in (
+        ("b0_inference", lambda: deployed(images), 2.0, "torch eager"),
+        ("b0_inference_onnx", lambda: session.run(None, pixels), 4.5, "ONNX Runtime"),
+    ):
+        note = f"{IMAGE}; ours: deployed, {note}; other: transformers eager"
+        yield _compared(name, ours, lambda: stock(images), floor, note)
+
+
+@torch.inference_mode()
+def b2_inference() -> Iterator[Result]:
+    """The stock teacher against its deployed form."""
+    images, _ = batch(1, IMAGE_SIZE, CPU)
+    stock, deployed = networks(teacher_model())
+    note = f"{IMAGE}; ours: deployed, torch eager; other: transformers eager"
+    yield _compared("b2_inference", lambda: deployed(images), lambda: stock(images), 2.3, note)
+
+
+@torch.inference_mode()
+def tanh_linear() -> Iterator[Result]:
+    """Two rows in their deployed forms: whether DyT and DyL are faster than LayerNorm."""
+    images, _ = batch(1, IMAGE_SIZE, CPU)
+    linear, baseline = (deploy(build_model(row(name).model, CLASSES)) for name in ("tanh_linear", "baseline"))
+    note = f"{IMAGE}; ours: `tanh_linear` deployed, other: `baseline` deployed"
+    ours, other = (lambda: linear(images)), (lambda: baseline(images))
+    yield _compared("tanh_linear_deployed", ours, other, None, f"{note}, both torch eager")
     pixels = {"images": images.numpy()}
-    note = f"{IMAGE}; ours: deployed, ONNX Runtime; other: transformers eager"
-    yield _compared("b0_inference_onnx", lambda: session.run(None, pixels), lambda: stock(images), 4.5, note)
-    linear = deploy(build_model(row("tanh_linear").model, CLASSES))
-    note = f"{IMAGE}; ours: `tanh_linear` deployed, other: `baseline` deployed, both torch eager"
-    yield _compared("tanh_linear_deployed", lambda: linear(images), lambda: deployed(images), None, note)
-    linear_session = _session(linear)
-    note = f"{IMAGE}; ours: `tanh_linear` deployed, other: `baseline` deployed, both ONNX Runtime"
-    yield _compared(
-        "tanh_linear_deployed_onnx",
-        lambda: linear_session.run(None, pixels),
-        lambda: session.run(None, pixels),
-        None,
-        note,
-    )
+    sessions = _session(linear), _session(baseline)
+    ours, other = (lambda: sessions[0].run(None, pixels)), (lambda: sessions[1].run(None, pixels))
+    yield _compared("tanh_linear_deployed_onnx", ours, other, None, f"{note}, both ONNX Runtime")
 
 
 def data() -> Iterator[Result]:
@@ -124,7 +133,15 @@ def evaluation() -> Iterator[Result]:
     yield _less_memory("evaluation_memory", [many], [few], 1.1, note)
 
 
-CPU_ROWS: tuple[Callable[[], Iterator[Result]], ...] = (b0_step, kd_step, inference, data, evaluation)
+CPU_ROWS: tuple[Callable[[], Iterator[Result]], ...] = (
+    b0_step,
+    kd_step,
+    b0_inference,
+    b2_inference,
+    tanh_linear,
+    data,
+    evaluation,
+)
 
 
 class PngImages(Dataset[tuple[Tensor, Tensor]]):

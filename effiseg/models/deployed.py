@@ -168,7 +168,7 @@ class _Reduction(nn.Module):
 
 
 class _Head(nn.Module):
-    """One linear layer per stage, upsampling, sum, classifier."""
+    """One 1x1 convolution per stage, upsampling, sum, classifier."""
 
     def __init__(self, head: ExactDecodeHead) -> None:
         super().__init__()
@@ -181,16 +181,23 @@ class _Head(nn.Module):
         biases = [torch.zeros_like(shift) for _ in pairs]
         biases[-1] = shift + torch.stack([block @ bias for block, _, bias in pairs]).sum(dim=0)
         self.projections = nn.ModuleList(
-            _linear(block @ weight, bias) for (block, weight, _), bias in zip(pairs, biases, strict=True)
+            _conv((block @ weight)[:, :, None, None], bias, nn.Conv2d(weight.shape[1], len(block), 1, device="meta"))
+            for (block, weight, _), bias in zip(pairs, biases, strict=True)
         )
         self.classifier = _conv(*_double(head.classifier), head.classifier)
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """Stage maps (N, C_i, H_i, W_i), finest first -> logits (N, classes, H_1, W_1), contiguous."""
-        pairs = zip(features, self.projections, strict=True)
-        branches = [projection(feature.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) for feature, projection in pairs]
+        branches = [project(feature) for project, feature in zip(self.projections, features, strict=True)]
         logits: Tensor = self.classifier(F.relu_(sum_upsampled(branches)))
         return logits.contiguous()
+
+
+class _Linear(nn.Linear):
+    """A linear layer over the last axis, as one matrix product, which lets ONNX Runtime add the bias in passing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.flatten(0, -2)).view(*x.shape[:-1], self.out_features)
 
 
 class _Affine(nn.Module):
@@ -249,8 +256,8 @@ def _scaled(weight: Tensor, bias: Tensor, scale: Tensor) -> tuple[Tensor, Tensor
     return weight * scale.view(-1, *[1] * (weight.ndim - 1)), bias * scale
 
 
-def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
-    layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
+def _linear(weight: Tensor, bias: Tensor) -> _Linear:
+    layer = _Linear(weight.shape[1], weight.shape[0], device="meta")
     layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
     return layer
 
