@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,10 +15,12 @@ from transformers.models.segformer.modeling_segformer import SegformerDecodeHead
 
 from effiseg.config import Config
 from effiseg.data.labels import CITYSCAPES
+from effiseg.data.prepared import Prepared, Split
 from effiseg.losses.terms import LOSSES, Setting, Signals
 from effiseg.models import segformer
 from effiseg.models.segformer import Segmenter, build_model
 from effiseg.outputs import Outputs
+from effiseg.training import trainer
 from effiseg.training.task import Task
 
 WIDTHS = {
@@ -267,3 +270,20 @@ def test_the_recorder_notes_one_hot_labels():
     with Recorder() as recorder:
         F.one_hot(torch.randint(19, (2, 16, 32)), 19)
     assert (2 * 16 * 32 * 19, torch.int64) in recorder.elements
+
+
+def test_a_training_reads_no_more_values_when_it_takes_more_steps(
+    train: Callable[..., Any], data: Prepared, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(trainer, "LOGS_PER_EPOCH", 1)
+    counts = []
+    for images in (4, 10):  # 2 and 5 steps
+        fewer = Split(data.train.images[:images], data.train.labels[:images], data.train.names[:images])
+        with Recorder() as recorder:
+            run = train(
+                data=replace(data, train=fewer),
+                train={"epochs": 1, "batch_size": 2, "augment": {"colour": 0.0}},
+            )
+        assert run.training.steps == images // 2
+        counts.append(len(recorder.reads))
+    assert counts[0] == counts[1] > 0
