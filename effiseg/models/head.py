@@ -22,13 +22,11 @@ class ExactDecodeHead(SegformerDecodeHead):
 
     def forward(self, encoder_hidden_states: list[Tensor], **_: object) -> Tensor:
         """Stage maps (N, C_i, H_i, W_i), finest first -> logits (N, classes, H_1, W_1), contiguous."""
-        weights, biases = self._composed()
+        weights, bias = self._composed()
         # the biases meet in one sum anyway: the coarsest stage, where pixels are fewest, carries all of them
-        branches = [
-            F.conv2d(stage_map, weight, bias)
-            for stage_map, weight, bias in zip(encoder_hidden_states, weights, [None, None, None, biases], strict=True)
-        ]
-        fused = sum_upsampled(branches)
+        biases = [None] * (len(weights) - 1) + [bias]
+        stages = zip(encoder_hidden_states, weights, biases, strict=True)
+        fused = sum_upsampled([F.conv2d(stage_map, weight, bias) for stage_map, weight, bias in stages])
         logits: Tensor = self.classifier(self.dropout(self.activation(self.batch_norm(fused))))
         return logits.contiguous()  # a softmax over the channels of a channels-last map is several times slower
 
