@@ -34,7 +34,7 @@ def apply_preset(name: str, root: str | None = None, params: Path = PARAMS_FILE)
         raise EffiSegError(f"preset '{name}': there is none of that name; presets are: {', '.join(preset_names())}")
     differences = read_yaml(PRESETS / f"{name}.yaml")
     if root is not None:
-        differences["data"]["root"] = str(Path(root).expanduser().absolute()) if root else root
+        differences.setdefault("data", {})["root"] = str(Path(root).expanduser().absolute()) if root else root
     load_config(params)
     # the round-trip reader keeps comments, order and quotes
     yaml = YAML()

@@ -6,8 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 IGNORE_INDEX = 255  # the one label of pixels that count nowhere, in every data set
 
-NormName = Literal["layernorm", "dyt", "dyl"]
-DISTILLATION_TERMS = ("kl", "cskd", "pekd")
+NormName = Literal["layernorm", "dyt", "dyl", "derf"]
+DISTILLATION_TERMS = ("kl", "cwd", "dist", "cskd", "pekd", "feature_mse")
 
 Positive = Annotated[int, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -64,11 +64,17 @@ class Model(Section):
 
 class LossWeights(Section):
     weighted_ce: Weight
+    ce: Weight
     dice: Weight
     focal: Weight
+    tversky: Weight
+    focal_tversky: Weight
     kl: Weight
+    cwd: Weight
+    dist: Weight
     cskd: Weight
     pekd: Weight
+    feature_mse: Weight
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> Self:
@@ -89,7 +95,27 @@ class FocalSettings(Section):
     gamma: Weight
 
 
+class TverskySettings(Section):
+    alpha: Weight
+    beta: Weight
+    smooth: Rate
+
+
+class FocalTverskySettings(Section):
+    gamma: Annotated[float, Field(ge=1, allow_inf_nan=False)]
+
+
 class KlSettings(Section):
+    temperature: Rate
+
+
+class CwdSettings(Section):
+    temperature: Rate
+
+
+class DistSettings(Section):
+    beta: Weight
+    gamma: Weight
     temperature: Rate
 
 
@@ -103,14 +129,23 @@ class PekdSettings(Section):
     stage_weights: StageWeights
 
 
+class FeatureMseSettings(Section):
+    stage_weights: StageWeights
+
+
 class Loss(Section):
     resolution: Literal["label", "quarter"]
     weights: LossWeights
     dice: DiceSettings
     focal: FocalSettings
+    tversky: TverskySettings
+    focal_tversky: FocalTverskySettings
     kl: KlSettings
+    cwd: CwdSettings
+    dist: DistSettings
     cskd: CskdSettings
     pekd: PekdSettings
+    feature_mse: FeatureMseSettings
 
     @property
     def needs_teacher(self) -> bool:

@@ -11,7 +11,9 @@ from effiseg.config import load_config, merge, read_yaml
 from effiseg.errors import EffiSegError
 from effiseg.presets import PRESETS, apply_preset, preset_names
 
-NAMES = ("camvid", "cityscapes")
+DATA = ("camvid", "cityscapes")
+STUDIES = ("all", "default", "distillation", "losses", "norms")
+NAMES = tuple(sorted(DATA + STUDIES))
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def test_the_presets_are_those_in_the_folder():
 # --- what changes -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", DATA)
 def test_the_result_is_the_shipped_content_with_the_differences_laid_over(params: Path, name: str):
     shipped, differences = read_yaml(params), read_yaml(PRESETS / f"{name}.yaml")
     expected = merge(shipped, differences)
@@ -56,7 +58,7 @@ def test_comments_order_and_layout_stay(params: Path, name: str):
     assert [line.partition(":")[0] for line in after] == [line.partition(":")[0] for line in lines]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", DATA)
 def test_each_change_is_reported_with_old_and_new_value(params: Path, name: str):
     old = params.read_text().splitlines()
     changes = apply_preset(name, params=params)
@@ -104,6 +106,63 @@ def test_one_preset_after_the_other_leaves_the_second_ones_settings(params: Path
     assert (config.train.epochs, config.train.augment.crop) == (100, [192, 256])
 
 
+# --- studies ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_preset_says_which_rows_run_and_nothing_else(params: Path, name: str):
+    shipped, differences = read_yaml(params), read_yaml(PRESETS / f"{name}.yaml")
+    assert set(differences) == {"study"}
+    assert set(differences["study"]) == {"experiments", "distillation"}
+    apply_preset(name, params=params)
+    assert read_yaml(params) == shipped | {"study": shipped["study"] | differences["study"]}
+    study = load_config(params).study
+    assert [*study.experiments, *study.distillation].count("baseline") == 1  # all others are compared with it
+
+
+@pytest.mark.parametrize("data", DATA)
+@pytest.mark.parametrize("name", STUDIES)
+def test_study_and_data_presets_combine_in_either_order(params: Path, tmp_path: Path, name: str, data: str):
+    other = tmp_path / "other.yaml"
+    other.write_bytes(params.read_bytes())
+    for path, presets in ((params, (data, name)), (other, (name, data))):
+        for preset in presets:
+            apply_preset(preset, params=path)
+    config = load_config(params)
+    assert load_config(other) == config
+    assert config.data.source == data
+    rows = read_yaml(PRESETS / f"{name}.yaml")["study"]
+    assert (config.study.experiments, config.study.distillation) == (rows["experiments"], rows["distillation"])
+
+
+def rows_of(name: str) -> list[str]:
+    study = read_yaml(PRESETS / f"{name}.yaml")["study"]
+    return [*study["experiments"], *study["distillation"]]
+
+
+def test_every_row_is_in_all_and_in_a_group(params: Path):
+    rows = set(read_yaml(params)["experiments"])
+    assert sorted(rows_of("all")) == sorted(rows)
+    assert {row for name in STUDIES if name != "all" for row in rows_of(name)} == rows
+
+
+def test_default_is_what_params_yaml_ships_with(params: Path):
+    assert apply_preset("default", params=params) == []
+    apply_preset("all", params=params)
+    shipped = [f"study.{key}: " for key in ("experiments", "distillation")]
+    assert [change.partition("[")[0] for change in apply_preset("default", params=params)] == shipped
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_preset_takes_a_root_too(params: Path, name: str):
+    changes = apply_preset(name, root="/data/mine", params=params)
+    assert changes[-1] == "data.root: data/synthetic -> /data/mine"
+    config = load_config(params)
+    assert (config.data.root, config.data.source) == ("/data/mine", "synthetic")
+    assert [*config.study.experiments, *config.study.distillation] == rows_of(name)
+    assert_refused(params, name, r": data\.root: ", root="")
+
+
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
@@ -119,7 +178,7 @@ def assert_refused(params: Path, name: str, match: str, root: str | None = None)
 
 @pytest.mark.parametrize("name", ["kitti", "", "cityscapes.yaml", "../params", "../presets/camvid"])
 def test_an_unknown_preset_is_told_with_those_that_there_are(params: Path, name: str):
-    assert_refused(params, name, r"there is none of that name; presets are: camvid, cityscapes$")
+    assert_refused(params, name, rf"there is none of that name; presets are: {', '.join(NAMES)}$")
 
 
 def test_a_result_that_would_be_invalid_is_told_and_not_written(params: Path):
@@ -171,4 +230,4 @@ def test_the_command_tells_a_mistake_in_one_line(command):
     done = command("preset", "kitti")
     assert done.returncode == 1
     assert done.stdout == ""
-    assert done.stderr == "error: preset 'kitti': there is none of that name; presets are: camvid, cityscapes\n"
+    assert done.stderr == f"error: preset 'kitti': there is none of that name; presets are: {', '.join(NAMES)}\n"

@@ -34,3 +34,40 @@ def cosine_guided_distillation(student: Tensor, teacher: Tensor, lambda_m: float
     guidance = over_channels.detach()[:, None] * over_positions.detach()[:, :, None, None]
     guided = (guidance * (teacher - student) ** 2).mean()
     return lambda_m * guided + lambda_s * (over_positions.mean() + over_channels.mean())
+
+
+def channel_wise_distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Channel-wise distillation (CWD, Shu et al. 2021): each channel as a distribution over positions.
+
+    T^2 / C * sum over channels of KL(teacher || student), where a channel's distribution is the softmax of its values
+    over all positions, softened by T; the sum over positions is part of the KL; mean over the batch.
+
+    Args:
+        student, teacher: maps of one shape (N, C, H, W); here logits.
+    """
+    log_student = (student.float().flatten(2) / temperature).log_softmax(dim=2)
+    log_teacher = (teacher.float().flatten(2) / temperature).log_softmax(dim=2)
+    per_channel = F.kl_div(log_student, log_teacher, reduction="none", log_target=True).sum(dim=2)
+    return temperature**2 * per_channel.mean()
+
+
+def relational_distillation(student: Tensor, teacher: Tensor, beta: float, gamma: float, temperature: float) -> Tensor:
+    """DIST (Huang et al. 2022): the student keeps the teacher's relations, not its values.
+
+    beta * (1 - Pearson correlation over the classes of each pixel, mean over pixels) + gamma * (1 - Pearson correlation
+    over the batch's pixels of each class, mean over classes), of probabilities softened by T; times T^2.
+
+    Args:
+        student, teacher: logits (N, C, H, W).
+    """
+    maps = (logits.float() / temperature for logits in (student, teacher))
+    ours, theirs = (logits.softmax(dim=1).transpose(0, 1).flatten(1) for logits in maps)  # C, pixels
+    between = 1 - _correlation(ours, theirs, dim=0).mean()
+    within = 1 - _correlation(ours, theirs, dim=1).mean()
+    return temperature**2 * (beta * between + gamma * within)
+
+
+def _correlation(a: Tensor, b: Tensor, dim: int) -> Tensor:
+    """Pearson correlation along `dim`; of what hardly varies, 0."""
+    a, b = (x - x.mean(dim=dim, keepdim=True) for x in (a, b))
+    return F.cosine_similarity(a, b, dim=dim, eps=_SMALLEST_NORM)

@@ -26,6 +26,26 @@ def dice_loss(logits: Tensor, labels: Tensor, smooth: float) -> Tensor:
     The mean is over the classes that the batch's labels hold: an absent class has nothing to overlap with, and void
     pixels enter neither sum.
     """
+    overlap, predicted, actual = _sums(logits, labels)
+    return _mean_of_present(1 - (2 * overlap + smooth) / (predicted + actual + smooth), actual)
+
+
+def tversky_loss(logits: Tensor, labels: Tensor, alpha: float, beta: float, smooth: float, power: float) -> Tensor:
+    """Tversky loss (Salehi et al. 2017), the mean over the classes that the batch's labels hold of (1 - TI)^power.
+
+    TI = (sum pg + smooth) / (sum pg + alpha sum p(1 - g) + beta sum (1 - p)g + smooth): alpha weighs what is predicted
+    too much, beta what is missed. A power below 1 makes it the focal Tversky loss (Abraham and Khan 2019, whose gamma
+    is 1 / power). With alpha = beta = 0.5, power 1 and half the smoothing it is the Dice loss.
+    """
+    overlap, predicted, actual = _sums(logits, labels)
+    wrong = alpha * (predicted - overlap) + beta * (actual - overlap)
+    missing = 1 - (overlap + smooth) / (overlap + wrong + smooth)
+    # clamped: powers below 1 have no finite slope at 0
+    return _mean_of_present(missing.clamp_min(1e-6) ** power, actual)
+
+
+def _sums(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Per class over the batch's valid pixels: sum pg, sum p (both float32) and sum g (int64), each (C,)."""
     classes = logits.shape[1]
     labels = labels.long()
     valid = labels != IGNORE_INDEX
@@ -37,7 +57,10 @@ def dice_loss(logits: Tensor, labels: Tensor, smooth: float) -> Tensor:
     overlap = of_label.new_zeros(classes + 1).index_add(0, bins, of_label)[:classes]
     actual = bins.new_zeros(classes + 1).index_add(0, bins, torch.ones_like(bins))[:classes]
     predicted = (probabilities.flatten(2) @ valid.to(probabilities.dtype).flatten(1)[:, :, None]).sum(dim=(0, 2))
-    per_class = 1 - (2 * overlap + smooth) / (predicted + actual + smooth)
+    return overlap, predicted, actual
+
+
+def _mean_of_present(per_class: Tensor, actual: Tensor) -> Tensor:
     present = actual > 0
     return (per_class * present).sum() / present.sum().clamp_min(1)
 

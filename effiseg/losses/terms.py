@@ -10,8 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from effiseg.losses.distillation import cosine_guided_distillation, kl_divergence
-from effiseg.losses.supervised import dice_loss, focal_loss, weighted_cross_entropy
+from effiseg.losses.distillation import (
+    channel_wise_distillation,
+    cosine_guided_distillation,
+    kl_divergence,
+    relational_distillation,
+)
+from effiseg.losses.supervised import dice_loss, focal_loss, tversky_loss, weighted_cross_entropy
 from effiseg.outputs import Outputs
 from effiseg.schema import Loss
 
@@ -62,6 +67,14 @@ class WeightedCrossEntropy(nn.Module):
         return weighted_cross_entropy(signals.logits, signals.labels, self.class_weights)
 
 
+class CrossEntropy(WeightedCrossEntropy):
+    """The same with every class alike."""
+
+    def __init__(self, loss: Loss, setting: Setting) -> None:
+        super().__init__(loss, setting)
+        self.class_weights = torch.ones_like(setting.class_weights)
+
+
 class Dice(nn.Module):
     needs_teacher_logits: ClassVar[bool] = False
 
@@ -88,6 +101,27 @@ class Focal(nn.Module):
         return focal_loss(signals.logits, signals.labels, self.alpha, self.gamma)
 
 
+class Tversky(nn.Module):
+    needs_teacher_logits: ClassVar[bool] = False
+    power = 1.0
+
+    def __init__(self, loss: Loss, setting: Setting) -> None:
+        super().__init__()
+        self.settings = loss.tversky
+
+    def forward(self, signals: Signals) -> Tensor:
+        alpha, beta, smooth = self.settings.alpha, self.settings.beta, self.settings.smooth
+        return tversky_loss(signals.logits, signals.labels, alpha, beta, smooth, self.power)
+
+
+class FocalTversky(Tversky):
+    """The Tversky loss with its own settings, raised to a power per class."""
+
+    def __init__(self, loss: Loss, setting: Setting) -> None:
+        super().__init__(loss, setting)
+        self.power = 1 / loss.focal_tversky.gamma
+
+
 class Kl(nn.Module):
     """KL divergence on both networks' own 1/4 grid."""
 
@@ -100,6 +134,35 @@ class Kl(nn.Module):
     def forward(self, signals: Signals) -> Tensor:
         assert signals.student.logits is not None and signals.teacher.logits is not None
         return kl_divergence(signals.student.logits, signals.teacher.logits, self.temperature)
+
+
+class Cwd(nn.Module):
+    """Channel-wise distillation of the logits, on both networks' own 1/4 grid."""
+
+    needs_teacher_logits: ClassVar[bool] = True
+
+    def __init__(self, loss: Loss, setting: Setting) -> None:
+        super().__init__()
+        self.temperature = loss.cwd.temperature
+
+    def forward(self, signals: Signals) -> Tensor:
+        assert signals.student.logits is not None and signals.teacher.logits is not None
+        return channel_wise_distillation(signals.student.logits, signals.teacher.logits, self.temperature)
+
+
+class Dist(nn.Module):
+    """DIST on both networks' own 1/4 grid."""
+
+    needs_teacher_logits: ClassVar[bool] = True
+
+    def __init__(self, loss: Loss, setting: Setting) -> None:
+        super().__init__()
+        self.settings = loss.dist
+
+    def forward(self, signals: Signals) -> Tensor:
+        assert signals.student.logits is not None and signals.teacher.logits is not None
+        beta, gamma, temperature = self.settings.beta, self.settings.gamma, self.settings.temperature
+        return relational_distillation(signals.student.logits, signals.teacher.logits, beta, gamma, temperature)
 
 
 class Cskd(nn.Module):
@@ -156,11 +219,40 @@ class Pekd(nn.Module):
         return torch.stack(terms).sum()
 
 
+class FeatureMse(nn.Module):
+    """Plain feature distillation (after FitNets, Romero et al. 2015): per stage, the mean squared error between the
+    teacher's stage output and the student's, brought to the teacher's channels by a 1x1 convolution."""
+
+    needs_teacher_logits: ClassVar[bool] = False
+
+    def __init__(self, loss: Loss, setting: Setting) -> None:
+        super().__init__()
+        self.stage_weights = loss.feature_mse.stage_weights
+        pairs = zip(setting.student_channels, setting.teacher_channels, strict=True)
+        self.projectors = nn.ModuleList(nn.Conv2d(student, teacher, 1) for student, teacher in pairs)
+
+    def forward(self, signals: Signals) -> Tensor:
+        stages = zip(
+            self.stage_weights, self.projectors, signals.student.features, signals.teacher.features, strict=True
+        )
+        terms = [
+            weight * F.mse_loss(project(student).float(), teacher.float())
+            for weight, project, student, teacher in stages
+        ]
+        return torch.stack(terms).sum()
+
+
 LOSSES: dict[str, type[Term]] = {
     "weighted_ce": WeightedCrossEntropy,
+    "ce": CrossEntropy,
     "dice": Dice,
     "focal": Focal,
+    "tversky": Tversky,
+    "focal_tversky": FocalTversky,
     "kl": Kl,
+    "cwd": Cwd,
+    "dist": Dist,
     "cskd": Cskd,
     "pekd": Pekd,
+    "feature_mse": FeatureMse,
 }

@@ -71,7 +71,42 @@ class DyL(nn.Module):
         return f"{len(self.weight)}, alpha_init={self.alpha_init}"
 
 
-NORMS: dict[str, type[nn.Module]] = {"dyt": DyT, "dyl": DyL}  # `layernorm` is what SegFormer has
+class Derf(nn.Module):
+    """Dynamic erf (arXiv 2512.10938): gamma * erf(alpha * x + s) + beta.
+
+    Shape: (..., channels) -> the same. alpha and s are scalars, gamma and beta are per channel; all are learned.
+    """
+
+    def __init__(self, channels: int, alpha_init: float) -> None:
+        super().__init__()
+        self.alpha_init = alpha_init
+        self.alpha = nn.Parameter(torch.full((1,), alpha_init))
+        self.shift = nn.Parameter(torch.zeros(1))
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.erf(self.alpha * x + self.shift) * self.weight + self.bias
+
+    def parts(self) -> Parts:
+        return Parts(_ShiftedErf(self.shift), self.weight, self.bias, inner=self.alpha[0])
+
+    def extra_repr(self) -> str:
+        return f"{len(self.weight)}, alpha_init={self.alpha_init}"
+
+
+class _ShiftedErf(nn.Module):
+    """erf(x + shift)."""
+
+    def __init__(self, shift: Tensor) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(shift.detach().clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.erf(x + self.shift)
+
+
+NORMS: dict[str, type[nn.Module]] = {"dyt": DyT, "dyl": DyL, "derf": Derf}  # `layernorm` is what SegFormer has
 
 
 def take_apart(norm: nn.Module) -> Parts:

@@ -24,7 +24,7 @@ _NORM_NAMES = (
     "stage1.block1.before_mlp",
     "stage1.output",
 )
-_NORM_TITLES = {"layernorm": "LayerNorm", "dyt": "DyT", "dyl": "DyL"}
+_NORM_TITLES = {"layernorm": "LayerNorm", "dyt": "DyT", "dyl": "DyL", "derf": "Derf"}
 
 
 def panels(results: Results) -> Figure:

@@ -23,7 +23,7 @@ CLASSES = CITYSCAPES.classes
 @pytest.fixture(scope="module")
 def models(make_config: Callable[..., Config]) -> dict[str, Model]:
     config = make_config()
-    return {"b2": config.teacher.model()} | {name: config.row(name).model for name in config.experiments}
+    return {"b2": config.teacher.model()} | {name: config.row(name).model for name, _ in config.runs()}
 
 
 @pytest.mark.parametrize(("name", "millions"), [("baseline", 3.719027), ("b2", 27.361235)])

@@ -1,4 +1,4 @@
-"""Cross-entropy, Dice and focal loss."""
+"""Cross-entropy, Dice and focal loss, and what the Tversky losses have in common with them."""
 
 from math import log
 
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effiseg.losses.supervised import dice_loss, focal_loss, weighted_cross_entropy
+from effiseg.losses.supervised import dice_loss, focal_loss, tversky_loss, weighted_cross_entropy
 from effiseg.schema import IGNORE_INDEX
 
 CLASSES = 4
@@ -20,6 +20,8 @@ LOSSES = {
     "focal": lambda logits, labels: focal_loss(logits, labels, WEIGHTS, gamma=2.0),
     "focal with a broken power": lambda logits, labels: focal_loss(logits, labels, WEIGHTS, gamma=0.5),
     "focal with power 0": lambda logits, labels: focal_loss(logits, labels, WEIGHTS, gamma=0.0),
+    "tversky": lambda logits, labels: tversky_loss(logits, labels, 0.3, 0.7, smooth=1.0, power=1.0),
+    "focal tversky": lambda logits, labels: tversky_loss(logits, labels, 0.3, 0.7, smooth=1.0, power=0.75),
 }
 every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 
@@ -181,6 +183,7 @@ def test_renaming_the_classes_changes_nothing(seed, order):
         (weighted_cross_entropy(shuffled, renamed, weights), weighted_cross_entropy(logits, labels, WEIGHTS)),
         (focal_loss(shuffled, renamed, weights, 2.0), focal_loss(logits, labels, WEIGHTS, 2.0)),
         (dice_loss(shuffled, renamed, 1.0), dice_loss(logits, labels, 1.0)),
+        (LOSSES["focal tversky"](shuffled, renamed), LOSSES["focal tversky"](logits, labels)),
     ]
     for found, expected in pairs:
         torch.testing.assert_close(found, expected)

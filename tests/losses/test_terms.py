@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from effiseg.losses.supervised import tversky_loss
 from effiseg.losses.terms import LOSSES, Setting, Signals
 from effiseg.outputs import Outputs
 from effiseg.schema import DISTILLATION_TERMS, Loss, LossWeights
@@ -75,7 +76,17 @@ def test_every_term_builds_from_the_shipped_parameters_and_teaches_the_student(n
         assert parameter.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize(("name", "reads"), [("kl", "logits"), ("cskd", "features"), ("pekd", "embeddings")])
+@pytest.mark.parametrize(
+    ("name", "reads"),
+    [
+        ("kl", "logits"),
+        ("cwd", "logits"),
+        ("dist", "logits"),
+        ("cskd", "features"),
+        ("pekd", "embeddings"),
+        ("feature_mse", "features"),
+    ],
+)
 def test_distillation_reaches_all_stages_of_what_it_compares_and_nothing_else(name, reads, build, signals):
     build(name)(signals).backward()
     for kind in ("logits", "features", "embeddings"):
@@ -107,19 +118,17 @@ def test_the_terms_that_need_the_teacher_are_those_that_fail_without_it(build, s
 def test_needs_teacher_logits_is_said_by_exactly_the_terms_that_read_them(build, signals):
     headless = Outputs(None, signals.teacher.features, signals.teacher.embeddings)
     said = {name for name, term in LOSSES.items() if term.needs_teacher_logits}
-    assert names_that_fail_without(headless, build, signals) == said == {"kl"}
+    assert names_that_fail_without(headless, build, signals) == said == {"kl", "cwd", "dist"}
 
 
 @every_term
 def test_plain_terms_have_no_parameters_and_feature_terms_one_projector_per_stage(name, build):
     shapes = {key: tuple(value.shape) for key, value in build(name).named_parameters()}
     pairs = list(enumerate(zip(STUDENT, TEACHER, strict=True)))
-    expected = {
-        "cskd": {f"projectors.{i}.weight": (t, s, 1, 1) for i, (s, t) in pairs}
-        | {f"projectors.{i}.bias": (t,) for i, (_, t) in pairs},
-        "pekd": {f"projectors.{i}.weight": (t, s) for i, (s, t) in pairs}
-        | {f"projectors.{i}.bias": (t,) for i, (_, t) in pairs},
-    }
+    biases = {f"projectors.{i}.bias": (t,) for i, (_, t) in pairs}
+    convolutions = {f"projectors.{i}.weight": (t, s, 1, 1) for i, (s, t) in pairs} | biases
+    linear = {f"projectors.{i}.weight": (t, s) for i, (s, t) in pairs} | biases
+    expected = {"cskd": convolutions, "pekd": linear, "feature_mse": convolutions}
     assert shapes == expected.get(name, {})
 
 
@@ -129,7 +138,7 @@ def test_a_terms_state_is_its_projectors_alone(name, build):
     assert set(term.state_dict()) == {key for key, _ in term.named_parameters()}
 
 
-@pytest.mark.parametrize("name", ["weighted_ce", "focal"])
+@pytest.mark.parametrize("name", ["weighted_ce", "ce", "focal"])
 def test_class_weights_move_with_the_term(name, build):
     term = build(name).to(torch.float64)
     assert [buffer.dtype for buffer in term.buffers()] == [torch.float64]
@@ -143,11 +152,20 @@ def test_class_weights_move_with_the_term(name, build):
     [
         ("dice", {"smooth": 50.0}),
         ("focal", {"gamma": 0.5}),
+        ("tversky", {"alpha": 0.9}),
+        ("tversky", {"beta": 0.1}),
+        ("tversky", {"smooth": 50.0}),
+        ("focal_tversky", {"gamma": 3.0}),
         ("kl", {"temperature": 3.0}),
+        ("cwd", {"temperature": 1.0}),
+        ("dist", {"beta": 3.0}),
+        ("dist", {"gamma": 3.0}),
+        ("dist", {"temperature": 3.0}),
         ("cskd", {"lambda_m": 3.0}),
         ("cskd", {"lambda_s": 3.0}),
         ("cskd", {"stage_weights": [1.0, 1.0, 1.0, 2.0]}),
         ("pekd", {"stage_weights": [0.1, 0.1, 0.5, 2.0]}),
+        ("feature_mse", {"stage_weights": [1.0, 2.0, 1.0, 1.0]}),
     ],
 )
 def test_every_setting_of_a_term_changes_its_value(name, changes, build, signals):
@@ -170,15 +188,31 @@ def test_class_weights_reach_the_term(name, shipped, signals):
     assert values[0] != pytest.approx(values[1], rel=0.01)
 
 
-def test_supervised_terms_take_the_logits_at_the_labels_resolution_and_kl_the_networks_own(build, signals):
-    for name in ("weighted_ce", "dice", "focal"):
+def test_ce_is_that_of_torch_whatever_the_class_weights(build, signals):
+    signals.labels[:, :7] = 255
+    expected = nn.functional.cross_entropy(signals.logits, signals.labels.long(), ignore_index=255)
+    torch.testing.assert_close(build("ce")(signals), expected)
+    assert not torch.isclose(build("weighted_ce")(signals), expected)
+
+
+def test_focal_tversky_has_tverskys_settings_and_its_own_power(build, signals):
+    settings = {"alpha": 0.2, "beta": 0.9, "smooth": 3.0}
+    found = build("focal_tversky", tversky=settings, focal_tversky={"gamma": 1.5})(signals)
+    torch.testing.assert_close(found, tversky_loss(signals.logits, signals.labels, **settings, power=1 / 1.5))
+    plain = build("tversky", tversky=settings, focal_tversky={"gamma": 1.5})(signals)
+    torch.testing.assert_close(plain, tversky_loss(signals.logits, signals.labels, **settings, power=1.0))
+
+
+def test_supervised_terms_take_the_logits_at_the_labels_resolution_and_logit_terms_the_networks_own(build, signals):
+    for name in ("weighted_ce", "ce", "dice", "focal", "tversky", "focal_tversky"):
         value = build(name)(signals)
         signals.student.logits = None
         assert build(name)(signals) == value
         signals.student.logits = torch.randn(2, CLASSES, *GRIDS[0])
-    value = build("kl")(signals)
+    names = ("kl", "cwd", "dist")
+    values = [build(name)(signals) for name in names]
     signals.logits = signals.labels = None
-    assert build("kl")(signals) == value
+    assert [build(name)(signals) for name in names] == values
 
 
 # --- by hand ----------------------------------------------------------------------------------------------------------
@@ -204,6 +238,20 @@ def test_pekd_by_hand(shipped):
     assert term(signals).item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_feature_mse_by_hand(shipped):
+    loss = Loss(**shipped.loss.model_dump() | {"feature_mse": {"stage_weights": [0.1, 0.2, 0.0, 1.0]}})
+    term = LOSSES["feature_mse"](loss, Setting(WEIGHTS, [1, 1, 1, 1], [2, 2, 2, 2]))
+    with torch.no_grad():
+        for projector in term.projectors:
+            projector.weight.copy_(torch.tensor([2.0, -1.0]).view(2, 1, 1, 1))
+            projector.bias.copy_(torch.tensor([1.0, 0.0]))
+    student, _ = one_position([[1.0], [2.0], [3.0], [0.0]])  # projected: (3, -1), (5, -2), (7, -3), (1, 0)
+    teacher, _ = one_position([[3.0, 1.0], [5.0, 0.0], [4.0, 1.0], [0.0, 0.0]])
+    expected = 0.1 * (0 + 4) / 2 + 0.2 * (0 + 4) / 2 + 0.0 + 1.0 * (1 + 0) / 2
+    signals = Signals(None, None, Outputs(features=student), Outputs(features=teacher))
+    assert term(signals).item() == pytest.approx(expected, rel=1e-5)
+
+
 def test_cskd_sums_the_stages_by_their_weights(shipped):
     settings = {"lambda_m": 2.0, "lambda_s": 0.25, "stage_weights": [1.0, 0.0, 3.0, 0.5]}
     loss = Loss(**shipped.loss.model_dump() | {"cskd": settings})
@@ -221,7 +269,7 @@ def test_cskd_sums_the_stages_by_their_weights(shipped):
     assert term(signals).item() == pytest.approx(1.0 * 0 + 3.0 * third + 0.5 * fourth, rel=1e-4)
 
 
-@pytest.mark.parametrize("name", ["cskd", "pekd"])
+@pytest.mark.parametrize("name", ["cskd", "pekd", "feature_mse"])
 def test_networks_of_different_depth_are_an_error(name, build, signals):
     signals.teacher.features.pop()
     signals.teacher.embeddings.pop()

@@ -20,7 +20,7 @@ from effiseg.models.segformer import build_model, transformers_config
 from effiseg.schema import Norms
 
 PLACES = list(Norms.model_fields)
-NORM_NAMES = ["layernorm", "dyt", "dyl"]
+NORM_NAMES = ["layernorm", "dyt", "dyl", "derf"]
 SIZES = [(64, 96), (97, 130), (33, 47)]
 DTYPES = [pytest.param(torch.float64, 1e-10, id="float64"), pytest.param(torch.float32, 1e-5, id="float32")]
 
@@ -203,6 +203,20 @@ def test_a_linear_norm_before_a_linear_layer_leaves_nothing(make):
     reductions = [block.reduction for stage in list(deployed.stages)[:3] for block in stage.blocks]
     assert len(reductions) == 4
     assert all(isinstance(reduction.core, nn.Identity) for reduction in reductions)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), DTYPES)
+def test_the_shift_inside_erf_is_part_of_the_answer(make, pixels, dtype, tolerance):
+    model, images = make(**dict.fromkeys(PLACES, "derf")).to(dtype), pixels(2, 3, 64, 96)
+    answers = []
+    for shift in (0.0, 0.4):
+        for name, parameter in model.named_parameters():
+            if name.endswith(".shift"):
+                parameter.detach().fill_(shift)
+        with torch.no_grad():
+            answers.append(model(images))
+        assert_equal_to(deploy(model)(images), answers[-1], tolerance)
+    assert (answers[0] - answers[1]).abs().max() > 0.01 * answers[0].abs().max()
 
 
 def test_the_answer_is_always_that_of_evaluation(model, pixels):

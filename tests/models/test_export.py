@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("tiny")
 SIZES = [(1, 64, 96), (3, 64, 128), (2, 97, 130), (1, 33, 47)]
 ROWS = {
     "layernorm": {},
-    "mixture": {"patch_embedding": "dyt", "block": "dyl", "sequence_reduction": "dyt", "stage_output": "dyl"},
+    "mixture": {"patch_embedding": "dyt", "block": "dyl", "sequence_reduction": "derf", "stage_output": "dyl"},
 }
 
 

@@ -1,4 +1,4 @@
-"""DyT, DyL, and where they stand."""
+"""DyT, DyL, Derf, and where they stand."""
 
 import math
 from collections import Counter
@@ -7,13 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from effiseg.models.norms import NORMS, DyL, DyT, norm_places, swap_norms, take_apart
+from effiseg.models.norms import NORMS, Derf, DyL, DyT, norm_places, swap_norms, take_apart
 from effiseg.models.segformer import build_model
 from effiseg.schema import Norms
 
 CLASSES = [f"class {index}" for index in range(19)]
 TANH = {"patch_embedding": "dyt"}
 TANH_LINEAR = {"patch_embedding": "dyt", "block": "dyl", "sequence_reduction": "dyl"}
+DERF = {"patch_embedding": "derf"}
 
 
 def set_parameters(norm: nn.Module, **values: list[float]) -> None:
@@ -44,14 +45,26 @@ def test_dyl_is_gamma_alpha_x_plus_beta_with_alpha_per_channel():
     torch.testing.assert_close(norm(x), torch.tensor(expected))
 
 
-@pytest.mark.parametrize(("name", "alphas"), [("dyt", 1), ("dyl", 7)])
-def test_new_norms_start_with_the_asked_alpha_gamma_one_and_beta_zero(name, alphas):
+def test_derf_is_gamma_erf_alpha_x_plus_s_plus_beta():
+    norm = Derf(2, alpha_init=0.5)
+    set_parameters(norm, alpha=[2.0], shift=[-0.75], weight=[3.0, -1.0], bias=[0.25, 4.0])
+    x = torch.tensor([[0.5, -0.25], [0.0, 100.0]])
+    expected = [
+        [3 * math.erf(2 * 0.5 - 0.75) + 0.25, -1 * math.erf(2 * -0.25 - 0.75) + 4],
+        [3 * math.erf(-0.75) + 0.25, -1 * 1 + 4],
+    ]
+    torch.testing.assert_close(norm(x), torch.tensor(expected))
+
+
+@pytest.mark.parametrize(("name", "alphas"), [("dyt", 1), ("dyl", 7), ("derf", 1)])
+def test_new_norms_start_with_the_asked_alpha_gamma_one_and_all_else_zero(name, alphas):
     norm = NORMS[name](7, alpha_init=0.3)
     parameters = dict(norm.named_parameters())
-    assert set(parameters) == {"alpha", "weight", "bias"}
+    assert set(parameters) == {"alpha", "weight", "bias"} | ({"shift"} if name == "derf" else set())
     assert torch.equal(parameters["alpha"], torch.full((alphas,), 0.3))
     assert torch.equal(parameters["weight"], torch.ones(7))
     assert torch.equal(parameters["bias"], torch.zeros(7))
+    assert torch.equal(parameters.get("shift", torch.zeros(1)), torch.zeros(1))
 
 
 @pytest.mark.parametrize("name", NORMS)
@@ -87,11 +100,16 @@ def test_the_parts_of_a_norm_make_it_up_again(name, shaken):
     torch.testing.assert_close(parts.scale * parts.core(inner * x) + parts.shift, norm(x), rtol=1e-12, atol=1e-12)
 
 
-def test_the_core_of_a_norm_has_no_parameters_and_that_of_a_linear_norm_computes_nothing():
-    norms = [nn.LayerNorm(7, eps=0.1), DyT(7, alpha_init=0.5), DyL(7, alpha_init=0.5)]
+def test_the_core_of_a_norm_keeps_at_most_a_shift_of_its_own_and_that_of_a_linear_norm_computes_nothing():
+    norms = [nn.LayerNorm(7, eps=0.1), DyT(7, alpha_init=0.5), DyL(7, alpha_init=0.5), Derf(7, alpha_init=0.5)]
+    set_parameters(norms[3], shift=[0.3])
     cores = [take_apart(norm).core for norm in norms]
     assert not any(core is norm for core, norm in zip(cores, norms, strict=True))
-    assert not any(list(core.parameters()) for core in cores)
+    assert not any(list(core.parameters()) for core in cores[:3])
+    # the shift stands inside erf, where no neighbour can absorb it; it is a copy
+    (shift,) = cores[3].parameters()
+    assert torch.equal(shift, norms[3].shift)
+    assert shift.data_ptr() != norms[3].shift.data_ptr()
     assert cores[0].eps == 0.1
     assert isinstance(cores[2], nn.Identity)
 
@@ -115,7 +133,7 @@ def test_the_places_are_all_layer_norms_of_the_network(settings_with):
 
 
 @pytest.mark.parametrize("place", ["patch_embedding", "block", "sequence_reduction", "stage_output"])
-@pytest.mark.parametrize("norm", ["dyt", "dyl"])
+@pytest.mark.parametrize("norm", NORMS)
 def test_a_swap_touches_the_named_place_and_nothing_else(tiny, settings_with, place, norm):
     network = build_model(settings_with(), CLASSES).network
     before = dict(network.named_modules())
@@ -140,7 +158,8 @@ def test_swapping_layernorm_for_layernorm_keeps_the_modules(tiny, settings_with)
     assert all(before[name] is module for name, module in network.named_modules())
 
 
-# LayerNorm holds 2C parameters, DyT 2C + 1 and DyL 3C. The four patch embeddings' DyT thus add 4; DyL adds C per place:
+# LayerNorm holds 2C parameters, DyT 2C + 1, Derf 2C + 2 and DyL 3C. The four patch embeddings' DyT thus add 4,
+# Derf 8; DyL adds C per place:
 # B0: blocks 2 * 2 * (32 + 64 + 160 + 256), reductions 2 * (32 + 64 + 160)
 B0_LINEAR = 2 * 2 * (32 + 64 + 160 + 256) + 2 * (32 + 64 + 160)
 # B2: blocks 2 * depth * C, reductions depth * C for the first three stages
@@ -152,6 +171,7 @@ B2_LINEAR = 2 * (3 * 64 + 4 * 128 + 6 * 320 + 3 * 512) + (3 * 64 + 4 * 128 + 6 *
     [
         ("b0", {}, 3_719_027),
         ("b0", TANH, 3_719_027 + 4),
+        ("b0", DERF, 3_719_027 + 8),
         ("b0", TANH_LINEAR, 3_719_027 + 4 + B0_LINEAR),
         ("b2", {}, 27_361_235),
         ("b2", TANH, 27_361_235 + 4),
@@ -164,16 +184,23 @@ def test_parameter_counts_with_19_classes(settings_with, variant, norms, expecte
     assert sum(parameter.numel() for parameter in model.parameters()) == expected
 
 
-def test_the_shipped_rows_have_the_norms_of_the_paper(shipped):
+def test_the_shipped_rows_have_the_norms_that_their_names_say(shipped):
     layernorm = dict.fromkeys(Norms.model_fields, "layernorm")
     expected = {
-        "baseline": {},
-        "kd": {},
-        "dice_focal": {},
         "tanh": TANH,
         "tanh_linear": TANH_LINEAR,
         "combined": TANH_LINEAR,
+        "tanh_reduction": TANH | {"sequence_reduction": "dyt"},
+        "tanh_linear_all": TANH_LINEAR | {"stage_output": "dyl"},
+        "derf": DERF,
+        "tanh_alpha_02": TANH,
+        "tanh_alpha_10": TANH,
     }
-    assert {name: shipped.row(name).model.norms.model_dump() for name in expected} == {
-        name: layernorm | norms for name, norms in expected.items()
+    assert {name: shipped.row(name).model.norms.model_dump() for name in shipped.experiments} == {
+        name: layernorm | expected.get(name, {}) for name in shipped.experiments
+    }
+    alphas = {name: shipped.row(name).model.alpha_init for name in shipped.experiments}
+    assert {name: alpha for name, alpha in alphas.items() if alpha != 0.5} == {
+        "tanh_alpha_02": 0.2,
+        "tanh_alpha_10": 1.0,
     }

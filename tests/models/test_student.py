@@ -26,12 +26,16 @@ def params(tmp_path: Path, repository: Path):
 
 
 def test_every_shipped_row_is_built_with_its_norms_and_answers_pixels(shipped: Config, repository: Path, pixels):
+    answered = []
     for row in shipped.experiments:
         model = build_student(row, repository / "params.yaml")
         assert not any(module.training for module in model.modules()), row
         norms = shipped.row(row).model.norms
         for place, name, holder, attribute in norm_places(model.network):
             assert type(getattr(holder, attribute)).__name__.lower() == getattr(norms, place), f"{row}: {name}"
+        if shipped.row(row).model in answered:
+            continue
+        answered.append(shipped.row(row).model)
         images = pixels(2, 3, 64, 96)
         with torch.no_grad():
             logits = model(images)

@@ -20,6 +20,7 @@ from effiseg.losses.terms import LOSSES, Setting, Signals
 from effiseg.models import segformer
 from effiseg.models.segformer import Segmenter, build_model
 from effiseg.outputs import Outputs
+from effiseg.schema import LossWeights, Norms
 from effiseg.training import trainer
 from effiseg.training.task import Task
 
@@ -219,8 +220,10 @@ def test_the_recorder_notes_reads(read: Callable[[Tensor], object], inference: b
 
 @pytest.fixture
 def rows(shipped: Config) -> list[tuple[str, dict[str, Any]]]:
-    """The shipped rows, and one that asks the teacher for its logits."""
-    return [*((name, {}) for name in shipped.experiments), ("kd", {"loss": {"weights": {"kl": 1.0}}})]
+    """The default study's rows, and one of every term and with the norm that they leave out."""
+    every_term = {"weights": dict.fromkeys(LossWeights.model_fields, 1.0)}
+    derf = {"norms": dict.fromkeys(Norms.model_fields, "derf")}
+    return [*((name, {}) for name, _ in shipped.runs()), ("baseline", {"loss": every_term, "model": derf})]
 
 
 def test_no_step_of_a_row_waits_for_the_device(rows: list, build: Build, batch: Batch):
@@ -254,7 +257,7 @@ def test_no_step_reads_a_value_once_its_images_are_augmented(rows: list, build: 
         task.to("meta")(images, labels)["loss"].backward()
 
 
-@pytest.mark.parametrize("name", ["weighted_ce", "dice", "focal"])
+@pytest.mark.parametrize("name", ["weighted_ce", "ce", "dice", "focal", "tversky", "focal_tversky"])
 def test_a_supervised_term_makes_nothing_larger_than_the_logits_and_no_one_hot_labels(shipped: Config, name: str):
     logits = torch.randn(2, 19, 16, 32, requires_grad=True)
     labels = torch.randint(19, (2, 16, 32), dtype=torch.uint8)
