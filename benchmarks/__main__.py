@@ -10,13 +10,12 @@ import torch
 from benchmarks.compare import Result, measure, shown, write
 from benchmarks.gpu import GPU_ROWS
 from benchmarks.rows import CPU_ROWS
-from effiseg.pipeline import cli
 
 RESULTS = Path(__file__).with_name("results.csv")
 
 
 def main() -> None:
-    cli.no_arguments(__doc__)
+    print("It takes some minutes and 1.3 GB in the temporary folder; results are written at the end.", file=sys.stderr)
     functions = [*CPU_ROWS, *(GPU_ROWS if torch.cuda.is_available() else ())]
     results: list[Result] = []
     for index, function in enumerate(functions, start=1):
@@ -31,4 +30,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(f"interrupted; {RESULTS} is as it was")

@@ -29,9 +29,10 @@ class Result:
 
     Attributes:
         ours, other: medians, in `unit`.
-        ratio: how many times better ours is; for memory, our share of the other's.
-        ratio_low, ratio_high: the middle half of the ratios, run by run.
-        floor: what the ratio must reach (memory: not exceed); None where it is only stated.
+        ratio: how many times faster ours is, of the medians; for memory (MB), our share of the other's.
+        ratio_low, ratio_high: the middle half of the ratios, run by run; None after a single run.
+        floor: what the ratio must reach; for memory, must not exceed; None where it is only stated.
+        note: what ours and the other are.
     """
 
     name: str
@@ -42,8 +43,8 @@ class Result:
     unit: str
     device: str
     note: str
-    ratio_low: float
-    ratio_high: float
+    ratio_low: float | None
+    ratio_high: float | None
     runs: int
     versions: str
 
@@ -85,7 +86,7 @@ def summarise(
     """A line from the paired figures of both ways; the ratio says how many times better ours is."""
     ratios = [b / a if better == "less" else a / b for a, b in zip(ours, other, strict=True)]
     mine, theirs = statistics.median(ours), statistics.median(other)
-    low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+    low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else (None, None, None)
     return Result(
         name=name,
         ours=mine,
@@ -116,7 +117,7 @@ def write(results: Iterable[Result], path: Path) -> None:
     partial.replace(path)
 
 
-def shown(results: Iterable[Result]) -> str:
+def shown(results: Sequence[Result]) -> str:
     """The table for a person."""
     lines = [
         [
@@ -124,12 +125,14 @@ def shown(results: Iterable[Result]) -> str:
             f"{result.ours:.4g} {result.unit}",
             f"{result.other:.4g} {result.unit}",
             f"{result.ratio:.2f}",
-            f"{result.ratio_low:.2f} to {result.ratio_high:.2f}",
+            "–" if result.ratio_low is None else f"{result.ratio_low:.2f} to {result.ratio_high:.2f}",
             "–" if result.floor is None else f"{result.floor:g}",
         ]
         for result in results
     ]
-    return markdown(["what", "ours", "other", "ratio", "middle half of the runs", "aim"], lines)
+    notes = "\n".join(f"- {result.name}: {result.note}" for result in results)
+    header = ["what", "ours", "other", "ratio", "middle half of the runs", "floor (MB: ceiling)"]
+    return f"{markdown(header, lines)}\n\n{notes}"
 
 
 def _seconds(way: Callable[[], object], device: torch.device) -> float:

@@ -17,7 +17,7 @@ from benchmarks.stock import training_step
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 TRAINING_BATCH = 8
 IMAGE = f"images of {IMAGE_SIZE[0]}x{IMAGE_SIZE[1]}, bfloat16"
-WAYS = "ours: deployed, torch.compile with CUDA graphs; other: transformers eager"
+WAYS = "ours: deployed, torch.compile with CUDA graphs; other: stock transformers, torch eager"
 
 
 def gpu_inference(device: torch.device | None = None) -> Iterator[Result]:
@@ -49,7 +49,7 @@ def gpu_training(device: torch.device | None = None) -> Iterator[Result]:
             seconds = time_in_turn(mine, theirs, device)
         speeds = [[TRAINING_BATCH / second for second in times] for times in seconds]
         note = (
-            f"{IMAGE}, batch {TRAINING_BATCH}, autocast; ours: torch.compile; other: transformers eager; "
+            f"{IMAGE}, batch {TRAINING_BATCH}, autocast; ours: torch.compile; other: stock transformers, torch eager; "
             f"utilisation over both ways: {busy()}"
         )
         yield _more(f"gpu_{name}_training", *speeds, unit="images/s", floor=None, device=device, note=note)

@@ -27,7 +27,7 @@ STATUS = Path("/proc/self/status")
 def in_own_process(work: str, way: str) -> float:
     """Megabytes that WORK done in WAY took at its peak, above what was loaded before it began."""
     command = [sys.executable, "-m", "benchmarks.peak", work, way]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True)
     return float(json.loads(done.stdout.splitlines()[-1]))
 
 

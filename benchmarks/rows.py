@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks import peak
@@ -39,30 +39,33 @@ from effiseg.training.trainer import PreparedImages
 CPU = torch.device("cpu")
 SCENES = 24  # pictures of the data comparison
 EVALUATED = ("500", "50")  # images
-STEP = f"{STEP_SIZE[0]}x{STEP_SIZE[1]}, batch {STEP_BATCH}, float32, forward, backward, clipping and fused AdamW"
+SETTING = f"{STEP_SIZE[0]}x{STEP_SIZE[1]}, batch {STEP_BATCH}"
+STEP = f"a training step at {SETTING}: augmentation, forward, backward, clipping, fused AdamW"
 IMAGE = f"one image of {IMAGE_SIZE[0]}x{IMAGE_SIZE[1]}, uint8 pixels to logits, float32"
+EAGER = "other: stock transformers, torch eager"
 
 
 def b0_step() -> Iterator[Result]:
     """A training step of the baseline, and what bfloat16 adds on this machine."""
     images, labels = batch(STEP_BATCH, STEP_SIZE, CPU)
     ours = training_step(our_task("baseline"), images, labels)
-    yield _step("b0_training_step", ours, "baseline", 1.35, "transformers' model, same augmentation and loss")
+    note = f"{STEP}, `baseline`, float32; ours: as the study trains it; other: stock transformers, same losses"
+    yield _compared("b0_training_step", ours, _stock_step("baseline"), 1.35, note)
     half = training_step(our_task("baseline"), images, labels, bf16=True)
-    yield _compared(
-        "b0_training_step_bf16", half, ours, None, f"{STEP}; ours: bfloat16 autocast, other: ours in float32"
-    )
+    note = f"{STEP}, `baseline`, as the study trains it; ours: bfloat16 autocast; other: float32"
+    yield _compared("b0_training_step_bf16", half, ours, None, note)
 
 
 def kd_step() -> Iterator[Result]:
     """A distillation step (B2 to B0, CSKD and PEKD): time, also against a caller who leaves the head out; memory."""
     ours = training_step(our_task("kd"), *batch(STEP_BATCH, STEP_SIZE, CPU))
-    yield _step("kd_training_step", ours, "kd", 1.8, "transformers' student and teacher, same losses")
-    note = "the same, whose author leaves out the teacher's head, since no loss needs its logits"
-    yield _step("kd_training_step_headless_teacher", ours, "kd", None, note, teacher_head=False)
+    start = f"{STEP}, `kd` (B2 to B0, CSKD and PEKD), float32; ours: as the study trains it; other: stock transformers"
+    yield _compared("kd_training_step", ours, _stock_step("kd"), 1.8, f"{start} for student and teacher, same losses")
+    note = f"{start} whose caller skips the teacher's head, since neither loss needs its logits"
+    yield _compared("kd_training_step_headless", ours, _stock_step("kd", teacher_head=False), None, note)
     pairs = [(peak.in_own_process("kd_step", "ours"), peak.in_own_process("kd_step", "stock")) for _ in range(3)]
-    note = f"{STEP}; resident memory at the peak, above the loaded networks, each way in processes of its own; at most"
     mine, theirs = zip(*pairs, strict=True)
+    note = f"{start} for both; resident memory at the peak of {peak.STEPS} steps above that with the networks loaded"
     yield _less_memory("kd_peak_memory", mine, theirs, 0.65, note)
 
 
@@ -72,12 +75,13 @@ def b0_inference() -> Iterator[Result]:
     images, _ = batch(1, IMAGE_SIZE, CPU)
     stock, deployed = networks(row("baseline").model)
     session, pixels = _session(deployed), {"images": images.numpy()}
-    for name, ours, floor, note in (
-        ("b0_inference", lambda: deployed(images), 2.0, "torch eager"),
-        ("b0_inference_onnx", lambda: session.run(None, pixels), 4.5, "ONNX Runtime"),
-    ):
-        note = f"{IMAGE}; ours: deployed, {note}; other: transformers eager"
-        yield _compared(name, ours, lambda: stock(images), floor, note)
+    note = f"{IMAGE}; ours: B0 deployed"
+    torch_eager, onnx_runtime = (lambda: stock(images)), (lambda: session.run(None, pixels))
+    yield _compared("b0_inference", lambda: deployed(images), torch_eager, 2.0, f"{note}, torch eager; {EAGER}")
+    yield _compared("b0_inference_onnx", onnx_runtime, torch_eager, 4.5, f"{note}, ONNX Runtime; {EAGER}")
+    stock_session = _session(stock)
+    note = f"{note}, ONNX Runtime; other: stock transformers, exported the same way, ONNX Runtime"
+    yield _compared("b0_inference_both_onnx", onnx_runtime, lambda: stock_session.run(None, pixels), None, note)
 
 
 @torch.inference_mode()
@@ -85,7 +89,7 @@ def b2_inference() -> Iterator[Result]:
     """The stock teacher against its deployed form."""
     images, _ = batch(1, IMAGE_SIZE, CPU)
     stock, deployed = networks(teacher_model())
-    note = f"{IMAGE}; ours: deployed, torch eager; other: transformers eager"
+    note = f"{IMAGE}; ours: B2 deployed, torch eager; {EAGER}"
     yield _compared("b2_inference", lambda: deployed(images), lambda: stock(images), 2.3, note)
 
 
@@ -116,7 +120,7 @@ def data() -> Iterator[Result]:
         mine, theirs = time_in_turn(lambda: _exhaust(ours), lambda: _exhaust(other), CPU)
     note = (
         f"an epoch of {SCENES} generated scenes to {STEP_SIZE[0]}x{STEP_SIZE[1]}, batches of {STEP_BATCH}, no model; "
-        f"ours: prepared arrays, no worker; other: decoding and resizing {FULL_SIZE[1]}x{FULL_SIZE[0]} PNG, "
+        f"ours: prepared arrays, no worker; other: decoding and resizing PNG of {FULL_SIZE[1]}x{FULL_SIZE[0]} in "
         f"{workers} workers"
     )
     speeds = ([SCENES / second for second in seconds] for seconds in (mine, theirs))
@@ -127,8 +131,9 @@ def evaluation() -> Iterator[Result]:
     """Whether memory grows with the number of images."""
     many, few = (peak.in_own_process("evaluation", count) for count in EVALUATED)
     note = (
-        f"baseline, images at {STEP_SIZE[0]}x{STEP_SIZE[1]}, labels at {FULL_SIZE[0]}x{FULL_SIZE[1]}; resident memory "
-        f"of the whole process at its peak; ours: {EVALUATED[0]} images, other: {EVALUATED[1]}; at most"
+        f"evaluating `baseline` deployed, images at {STEP_SIZE[0]}x{STEP_SIZE[1]} against labels at "
+        f"{FULL_SIZE[0]}x{FULL_SIZE[1]}; ours: {EVALUATED[0]} images; other: the same with {EVALUATED[1]}; resident "
+        "memory of the whole process at its peak"
     )
     yield _less_memory("evaluation_memory", [many], [few], 1.1, note)
 
@@ -171,20 +176,17 @@ def networks(model: Model) -> tuple[Stock, Deployed]:
     return stock, deploy(built)
 
 
-def _session(deployed: Deployed) -> onnxruntime.InferenceSession:
+def _session(network: nn.Module) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as folder:
-        export_onnx(deployed, Path(folder, "model.onnx"))
+        export_onnx(network, Path(folder, "model.onnx"))
         return onnxruntime.InferenceSession(Path(folder, "model.onnx"), options, providers=["CPUExecutionProvider"])
 
 
-def _step(
-    name: str, ours: Callable[[], None], experiment: str, floor: float | None, note: str, *, teacher_head: bool = True
-) -> Result:
-    task = stock_task(experiment, teacher_head=teacher_head)
-    other = training_step(task, *batch(STEP_BATCH, STEP_SIZE, CPU))
-    return _compared(name, ours, other, floor, f"{STEP}; other: {note}")
+def _stock_step(name: str, *, teacher_head: bool = True) -> Callable[[], None]:
+    task = stock_task(name, teacher_head=teacher_head)
+    return training_step(task, *batch(STEP_BATCH, STEP_SIZE, CPU))
 
 
 def _compared(

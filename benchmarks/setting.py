@@ -1,6 +1,5 @@
 """What is compared: rows of params.yaml at the sizes of the table, on random pixels."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,21 +17,6 @@ CLASSES = CITYSCAPES.classes
 STEP_SIZE, STEP_BATCH = (256, 512), 2
 IMAGE_SIZE = (512, 1024)
 FULL_SIZE = (1024, 2048)  # of Cityscapes' files
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Where and how: float32 eager on a CPU; bfloat16 and, for our way, torch.compile on a GPU."""
-
-    device: torch.device
-
-    @property
-    def fast(self) -> bool:
-        return self.device.type == "cuda"
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return torch.bfloat16 if self.fast else torch.float32
 
 
 def row(name: str, crop: tuple[int, int] = STEP_SIZE) -> Row:

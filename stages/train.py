@@ -1,6 +1,7 @@
 """Train one row with one seed. The stages `train` and `distill` both run it: distilled rows need the teacher."""
 
 from effiseg.config import load_config
+from effiseg.models.deployed import deploy
 from effiseg.models.segformer import load_model
 from effiseg.pipeline import cli
 from effiseg.pipeline.prepared import open_prepared
@@ -19,7 +20,7 @@ def main() -> None:
         open_prepared(config),
         name=run_name(row.name, arguments.seed),
         group=config.stage_of(row.name),
-        teacher=load_model(TEACHER) if row.loss.needs_teacher else None,
+        teacher=deploy(load_model(TEACHER)) if row.loss.needs_teacher else None,
     )
 
 

@@ -32,13 +32,13 @@ class Deployed(nn.Module):
         # the division by the deviation goes into the first convolution; its zero padding is of the normalised image, so
         # the mean cannot
         self.register_buffer("mean", model.mean.clone(), persistent=False)
+        self.channels = model.channels
         gain = 1 / model.std.double().flatten()
         self.stages = nn.ModuleList()
         for stage in model.network.segformer.stages:
             self.stages.append(_Stage(stage, gain))
             gain = torch.ones_like(gain[:1])
-        self.head = _Head(model.network.decode_head)
-        self.to(dtype=model.network.dtype)
+        self.head = _Head(model.network.decode_head).to(model.network.dtype)
         self.requires_grad_(False).eval()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -61,13 +61,23 @@ class Deployed(nn.Module):
         return result
 
 
-def deploy(model: Segmenter) -> Deployed:
+def deploy(model: Segmenter | Deployed) -> Deployed:
     """The deployed form of a trained model of any norms, which stays as it is; logits are equal but for rounding.
 
     Folded: stage projection, fuse block and batch norm into one 1x1 convolution per stage; each norm's per-channel
     scale and shift into the linear layers behind it (all there is of a DyL) or before it; keys' and values' layers
-    into one; the division by the input's deviation into the first convolution. Dropout and stochastic depth go.
+    into one; the division by the input's deviation into the first convolution. Dropout and stochastic depth go. A
+    deployed form is returned as it is.
+
+    Raises:
+        TypeError: it is no model of this package.
     """
+    if isinstance(model, Deployed):
+        return model
+    if not isinstance(model, Segmenter):
+        raise TypeError(
+            f"found {type(model).__name__}, expected a model from build_student, build_model or load_model of effiseg"
+        )
     return Deployed(model)
 
 
@@ -77,8 +87,10 @@ class _Stage(nn.Module):
 
     def __init__(self, stage: SegformerStage, gain: Tensor) -> None:
         super().__init__()
-        self.embed = _PatchEmbedding(stage.patch_embeddings, gain)
-        self.blocks = nn.Sequential(*(_Block(block) for block in stage.blocks))
+        dtype = stage.layer_norm.weight.dtype
+        # piece by piece: the whole network in float64 would be twice as large as the trained one
+        self.embed = _PatchEmbedding(stage.patch_embeddings, gain).to(dtype)
+        self.blocks = nn.Sequential(*(_Block(block).to(dtype) for block in stage.blocks))
         self.norm = _whole(stage.layer_norm)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,21 +5,26 @@ import warnings
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from effiseg.models.deployed import Deployed
+from effiseg.errors import EffiSegError
 
 OPSET = 20  # the first with GELU as one operator
 
 
-def export_onnx(model: Deployed, path: Path) -> None:
+def export_onnx(model: nn.Module, path: Path) -> None:
     """Write one self-contained ONNX file, whole or not at all.
 
     Input `images`: uint8 (N, 3, H, W), RGB; output `logits`: float (N, classes, H/4, W/4). Batch and size are free.
 
     Args:
-        model: on the CPU.
-        path: its folder must exist.
+        model: uint8 images to logits, on the CPU; best a deployed form.
+
+    Raises:
+        EffiSegError: the path's folder does not exist, or the path is a folder.
     """
+    if not path.parent.is_dir() or path.is_dir():
+        raise EffiSegError(f"{path}: expected the path of a file in a folder that exists; create {path.parent} first")
     partial = path.with_name(f".{path.name}.partial")
     example = torch.zeros(2, 3, 64, 96, dtype=torch.uint8)
     free = torch.export.Dim.DYNAMIC

@@ -34,6 +34,7 @@ class Segmenter(nn.Module):
     def __init__(self, network: SegformerForSemanticSegmentation, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.network = network
+        self.channels: list[int] = list(network.config.hidden_sizes)  # of the stages, finest first
         # on the 0..255 scale of the pixels
         self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1), persistent=False)

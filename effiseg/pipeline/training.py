@@ -6,7 +6,7 @@ from pathlib import Path
 
 from effiseg.config import Config
 from effiseg.data.prepared import Prepared
-from effiseg.models.segformer import Segmenter
+from effiseg.models.deployed import Deployed
 from effiseg.models.weights import digest
 from effiseg.pipeline.cli import is_first_process
 from effiseg.pipeline.tracking import Tracker, git_commit, track
@@ -24,7 +24,7 @@ def tracked_training(
     *,
     name: str,
     group: str,
-    teacher: Segmenter | None = None,
+    teacher: Deployed | None = None,
     accept: Callable[[Path, Tracker], None] = lambda *_: None,
 ) -> None:
     """Train, and write models/<group>/<name>/, history/<group>/<name>.csv (per epoch) and .json (the record).

@@ -135,7 +135,7 @@ def _cost_notes(results: Results) -> str:
         f"Multiply-adds are of one image at {dimensions(results.config.profile.size)}. GMACs: with attention; "
         "the paper's count leaves attention out. Both stand for the published order of operations; what really runs is "
         "the same function in a cheaper order, in training (`as trained`) and with everything folded that is linear "
-        "(`deployed`), which gives the same answers. "
+        "(`deployed`), which gives the same answers in fewer operations. "
         f"Speed: one image at a time on {'; '.join(machines)}; latency is the median and the 95th percentile. "
         "Rows of the same architecture are the same computation, so their speed is one measurement, pooled (median)."
     )

@@ -150,7 +150,8 @@ def speed_table(results: Results, size: list[int]) -> str:
     """How fast each row runs at `size`, in both forms."""
     header = ["row"]
     for form in FORMS:
-        header += [f"FPS, {form}", "latency, ms", "p95, ms"]
+        name = "as trained" if form == "trained" else form
+        header += [f"FPS, {name}", f"latency, {name} (ms)", f"p95, {name} (ms)"]
     profiles = {name: results.profiles[name] for name in results.experiments} | {"*teacher*": results.teacher_profile}
     lines = [
         [name, *(cell for form in FORMS for cell in _speed_cells(profile.at(size, form)))]

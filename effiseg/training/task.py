@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from effiseg.data.augment import Augmentation
 from effiseg.losses.terms import LOSSES, Setting, Signals
-from effiseg.models.deployed import deploy
+from effiseg.models.deployed import Deployed, deploy
 from effiseg.models.segformer import Segmenter
 from effiseg.outputs import Outputs
 from effiseg.schema import Loss, Row
@@ -22,7 +22,9 @@ class Task(nn.Module):
     form and before the student, so that its own activations are gone when the student's pile up.
     """
 
-    def __init__(self, student: Segmenter, teacher: Segmenter | None, row: Row, class_weights: Sequence[float]) -> None:
+    def __init__(
+        self, student: Segmenter, teacher: Segmenter | Deployed | None, row: Row, class_weights: Sequence[float]
+    ) -> None:
         super().__init__()
         self.student = student
         self.augmentation = Augmentation(row.train.augment)
@@ -62,13 +64,13 @@ class Task(nn.Module):
 
 
 def build_terms(
-    loss: Loss, student: Segmenter, teacher: Segmenter | None, class_weights: Sequence[float]
+    loss: Loss, student: Segmenter, teacher: Segmenter | Deployed | None, class_weights: Sequence[float]
 ) -> dict[str, nn.Module]:
     """The active terms of an objective, their projectors freshly initialised."""
     setting = Setting(
         class_weights=torch.tensor(class_weights, dtype=torch.float32),
-        student_channels=student.network.config.hidden_sizes,
-        teacher_channels=(teacher or student).network.config.hidden_sizes,
+        student_channels=student.channels,
+        teacher_channels=(teacher or student).channels,
     )
     return {name: LOSSES[name](loss, setting) for name in loss.weights.active()}  # type: ignore[misc]
 

@@ -17,6 +17,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from effiseg.data.prepared import Prepared
 from effiseg.device import device_name
+from effiseg.models.deployed import Deployed
 from effiseg.models.segformer import Segmenter, build_model, save_model
 from effiseg.schema import Row
 from effiseg.training.callbacks import COMPLETE, Clock, Monitor, OnLog
@@ -51,7 +52,14 @@ class Training:
 
 
 def train_row(
-    row: Row, seed: int, data: Prepared, checkpoints: Path, out: Path, *, teacher: Segmenter | None, on_log: OnLog
+    row: Row,
+    seed: int,
+    data: Prepared,
+    checkpoints: Path,
+    out: Path,
+    *,
+    teacher: Segmenter | Deployed | None,
+    on_log: OnLog,
 ) -> Training | None:
     """Train a row and write `out`: last/ and best/ (models) and, where there are projectors, projectors.safetensors.
 
@@ -60,7 +68,7 @@ def train_row(
 
     Args:
         checkpoints: where the training keeps what it needs to resume; the caller deletes it when all is done.
-        teacher: needed by rows with a distillation term.
+        teacher: needed by rows with a distillation term; best deployed already, so that the trained form can be freed.
         on_log: gets every logged number as (metrics, step).
 
     Returns:

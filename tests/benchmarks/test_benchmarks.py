@@ -47,7 +47,7 @@ def test_the_ratio_is_how_many_times_better_ours_is():
     assert (found.ours, found.other, found.ratio) == (2.0, 5.0, 2.5)
     assert found.ratio_low < found.ratio_high
     assert line([30.0], [10.0], better="more").ratio == 3.0
-    assert (line([2.0], [4.0]).ratio_low, line([2.0], [4.0]).ratio_high) == (2.0, 2.0)
+    assert line([2.0], [4.0]).ratio_low is None
 
 
 def test_the_table_has_the_promised_columns_and_replaces_the_old_one(tmp_path: Path):

@@ -251,3 +251,10 @@ def test_it_exports_for_all_sizes_and_counts(make, pixels):
     for shape in [(2, 3, 64, 96), (1, 3, 96, 64), (3, 3, 97, 130)]:
         images = pixels(*shape)
         assert_equal_to(exported(images), deployed(images), 1e-6)
+
+
+def test_a_deployed_form_is_returned_as_it_is_and_anything_else_is_refused(make):
+    deployed = deploy(make())
+    assert deploy(deployed) is deployed
+    with pytest.raises(TypeError, match="found Linear, expected a model from build_student"):
+        deploy(nn.Linear(1, 1))

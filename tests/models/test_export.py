@@ -8,6 +8,7 @@ import onnxruntime
 import pytest
 import torch
 
+from effiseg.errors import EffiSegError
 from effiseg.models.deployed import deploy
 from effiseg.models.export import export_onnx
 from effiseg.models.segformer import build_model
@@ -55,3 +56,9 @@ def test_a_failed_export_leaves_nothing_behind(tmp_path, model, monkeypatch):
     with pytest.raises(OSError, match="full"):
         export_onnx(deploy(model), tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", ["nowhere/model.onnx", "."])
+def test_a_path_that_cannot_be_written_is_told_before_the_work(tmp_path, model, path):
+    with pytest.raises(EffiSegError, match="expected the path of a file in a folder that exists"):
+        export_onnx(deploy(model), tmp_path / path)

@@ -120,7 +120,9 @@ def test_speed_at_both_sizes(make_study: Make) -> None:
     for table, at_size in zip(tables, (speeds[:2], speeds[2:]), strict=True):
         numbers = [f"{speed[key]:.2f}" for speed in at_size for key in ("fps", "latency_ms", "latency_p95_ms")]
         assert line_of(f"\n## Cost\n{table}", "Cost", "tanh") == numbers
-        assert table.startswith("| row | FPS, trained | latency, ms | p95, ms | FPS, deployed |")
+        assert table.startswith(
+            "| row | FPS, as trained | latency, as trained (ms) | p95, as trained (ms) | FPS, deployed |"
+        )
     information = study.read("history/train/tanh-0.json")
     assert line_of(text, "What training took", "tanh") == [f"{information['train_minutes']:.2f}", "17.25", "1234.50"]
 
