@@ -10,7 +10,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.export import Dim
 from transformers import SegformerForSemanticSegmentation
 from transformers.models.segformer.modeling_segformer import SegformerDropPath
 
@@ -242,15 +241,6 @@ def test_it_survives_copying_and_a_file(make, pixels, norms, tmp_path):
     assert not torch.equal(other(images), expected)
     other.load_state_dict(torch.load(tmp_path / "deployed.pt", weights_only=True))
     assert torch.equal(other(images), expected)
-
-
-def test_it_exports_for_all_sizes_and_counts(make, pixels):
-    deployed = deploy(make(**MIXTURES[0]))
-    free = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
-    exported = torch.export.export(deployed, (pixels(2, 3, 64, 96),), dynamic_shapes=(free,)).module()
-    for shape in [(2, 3, 64, 96), (1, 3, 96, 64), (3, 3, 97, 130)]:
-        images = pixels(*shape)
-        assert_equal_to(exported(images), deployed(images), 1e-6)
 
 
 def test_a_deployed_form_is_returned_as_it_is_and_anything_else_is_refused(make):

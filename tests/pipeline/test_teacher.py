@@ -154,7 +154,8 @@ def test_what_is_recorded_is_what_was_measured(make: Make, checkpoint: Path, dat
     assert metrics["mean"] == [0.485, 0.456, 0.406]
     assert metrics["std"] == [0.229, 0.224, 0.225]
     costs = read(PROFILE)
-    assert [speed["size"] for speed in costs["speeds"]] == [[64, 128], [32, 64]]
+    forms = [(speed["form"], speed["size"]) for speed in costs["speeds"]]
+    assert forms == [(form, size) for size in ([64, 128], [32, 64]) for form in ("trained", "deployed")]
     assert {key: metrics[key] for key in ("params_m", "gmacs", "gmacs_paper")} == {
         key: costs[key] for key in ("params_m", "gmacs", "gmacs_paper")
     }
