@@ -38,7 +38,7 @@ def apply_preset(name: str, root: str | None = None, params: Path = PARAMS_FILE)
     load_config(params)
     # the round-trip reader keeps comments, order and quotes
     yaml = YAML()
-    yaml.width = 200
+    yaml.width = 4096  # no line is broken
     yaml.preserve_quotes = True
     content = yaml.load(params)
     changes = list(_lay_over(content, differences))

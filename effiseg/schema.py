@@ -6,6 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 IGNORE_INDEX = 255  # the one label of pixels that count nowhere, in every data set
 
+EmbeddingName = Literal["overlap", "bottleneck"]
+ProjectorName = Literal["conv", "conv_bn_relu"]
 NormName = Literal["layernorm", "dyt", "dyl", "derf"]
 DISTILLATION_TERMS = ("kl", "cwd", "dist", "cskd", "pekd", "feature_mse")
 
@@ -31,6 +33,7 @@ class Data(Section):
     source: Literal["synthetic", "cityscapes", "camvid"]
     root: Annotated[str, Field(min_length=1)]
     size: Size
+    held_out: list[Annotated[str, Field(min_length=1)]]
     class_weights: Literal["computed", "paper"]
 
     @model_validator(mode="after")
@@ -56,6 +59,7 @@ class Norms(Section):
 
 class Model(Section):
     variant: Literal["b0", "b2"]
+    embedding: EmbeddingName
     norms: Norms
     alpha_init: Rate
     mean: Channels
@@ -123,6 +127,8 @@ class CskdSettings(Section):
     lambda_m: Weight
     lambda_s: Weight
     stage_weights: StageWeights
+    projector: ProjectorName
+    frozen: bool
 
 
 class PekdSettings(Section):
@@ -222,7 +228,9 @@ class Teacher(Section):
         norms = Norms(
             patch_embedding="layernorm", block="layernorm", sequence_reduction="layernorm", stage_output="layernorm"
         )
-        return Model(variant=self.variant, norms=norms, alpha_init=0.5, mean=self.mean, std=self.std)
+        return Model(
+            variant=self.variant, embedding="overlap", norms=norms, alpha_init=0.5, mean=self.mean, std=self.std
+        )
 
 
 class Study(Section):

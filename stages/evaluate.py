@@ -35,6 +35,8 @@ def main() -> None:
         metrics = last.report() | best.report("_best")
         workspace.write_json(out / "metrics.json", metrics)
         pd.DataFrame(last.full.numpy(), index=data.classes, columns=data.classes).to_csv(out / "confusion.csv")
+        # one matrix per image: what the report's intervals are drawn from
+        np.savez_compressed(out / "images.npz", names=np.array(data.val.names), confusion=last.images.numpy())
         indices, predictions = predict_panels(deployed["last"], data.val, config.report.panels, device)
         np.savez_compressed(out / "panels.npz", indices=indices, predictions=predictions)
         images = torch.tensor(data.val.images[: row.train.batch_size], device=device)

@@ -22,6 +22,7 @@ def main() -> None:
             Path(settings.root),
             workspace.PREPARED,
             size=(settings.size[0], settings.size[1]),
+            held_out=settings.held_out,
             class_weights=settings.class_weights,
         )
         data = Prepared.open(workspace.PREPARED)

@@ -12,7 +12,7 @@ from effiseg.errors import EffiSegError
 from effiseg.presets import PRESETS, apply_preset, preset_names
 
 DATA = ("camvid", "cityscapes")
-STUDIES = ("all", "default", "distillation", "losses", "norms")
+STUDIES = ("all", "default", "distillation", "faults", "losses", "norms")
 NAMES = tuple(sorted(DATA + STUDIES))
 
 

@@ -69,6 +69,7 @@ def prepare(
     out: Path,
     *,
     size: Size,
+    held_out: Sequence[str] = (),
     class_weights: Literal["computed", "paper"] = "computed",
     workers: int | None = None,
 ) -> None:
@@ -79,6 +80,8 @@ def prepare(
 
     Args:
         size: training (height, width).
+        held_out: training samples whose names begin with one of these make the val split; the data set's own val split
+            is left out.
         class_weights: `computed` is 1 / ln(1.10 + share of the class among the non-void training pixels).
         workers: processes; all cores by default, 1 works in this process.
 
@@ -87,7 +90,7 @@ def prepare(
     """
     if class_weights == "paper" and source == "camvid":
         raise EffiSegError("data.class_weights: 'paper' is the table of Cityscapes; use 'computed' with camvid")
-    listing = list_pairs(source, root)
+    listing = list_pairs(source, root, held_out)
     if not listing.pairs:
         raise unusable(source, root, listing.problems)
     with _replacing(out, root) as folder:
@@ -289,9 +292,8 @@ def _index(
 
 
 def _split_index(pairs: Sequence[Pair], results: Sequence[_Converted]) -> SplitIndex:
-    counts = np.sum([result.counts for result in results], axis=0)
     return SplitIndex(
         names=tuple(pair.name for pair in pairs),
-        pixel_counts=counts.tolist(),
+        pixel_counts=np.sum([result.counts for result in results], axis=0).tolist(),
         void_pixels=sum(result.void for result in results),
     )

@@ -99,8 +99,16 @@ _SYNTHETIC = _CITYSCAPES._replace(origin="generate the data set with the synthes
 _LAYOUTS: dict[Source, _Layout] = {"synthetic": _SYNTHETIC, "cityscapes": _CITYSCAPES, "camvid": _CAMVID}
 
 
-def list_pairs(source: Source, root: Path) -> Listing:
-    """Match the images and labels of both splits by name; files of other kinds are passed over. Opens no file."""
+def list_pairs(source: Source, root: Path, held_out: Sequence[str] = ()) -> Listing:
+    """Match the images and labels of both splits by name; files of other kinds are passed over. Opens no file.
+
+    Args:
+        held_out: training samples whose names begin with one of these make the val split, in place of the data set's
+            own. Neighbouring frames of a drive look alike: name whole drives (CamVid) or cities (Cityscapes).
+
+    Raises:
+        EffiSegError: no training sample begins with one of `held_out`, or all do.
+    """
     layout = _LAYOUTS[source]
     listing = Listing(layout.space)
     folders = [root / kind.folder.format(split=s) for kind in (layout.images, layout.labels) for s in SPLITS]
@@ -113,7 +121,22 @@ def list_pairs(source: Source, root: Path) -> Listing:
         return listing
     for split in SPLITS:
         _list_split(split, root, layout, missing, listing)
+    if held_out and listing.pairs:
+        listing.pairs = _hold_out(listing.pairs.get("train", []), held_out)
     return listing
+
+
+def _hold_out(samples: list[Pair], prefixes: Sequence[str]) -> dict[str, list[Pair]]:
+    names = ", ".join(pair.name for pair in samples[:3])
+    for prefix in prefixes:
+        if not any(pair.name.startswith(prefix) for pair in samples):
+            raise EffiSegError(f"data.held_out: no training sample begins with '{prefix}'; the first ones are {names}")
+    parts: dict[str, list[Pair]] = {"train": [], "val": []}
+    for pair in samples:
+        parts["val" if pair.name.startswith(tuple(prefixes)) else "train"].append(pair)
+    if not parts["train"]:
+        raise EffiSegError(f"data.held_out: all {len(samples)} training samples begin with {', '.join(prefixes)}")
+    return parts
 
 
 def _missing(root: Path, folders: list[Path], layout: _Layout) -> str:

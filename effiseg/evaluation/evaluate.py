@@ -19,11 +19,21 @@ from effiseg.models.segformer import Segmenter
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Confusion matrices (classes, classes) of a split; `full` is the official protocol."""
+    """Confusion matrices of a split, int64.
 
-    full: Tensor
+    Attributes:
+        images: (N, classes, classes), one per image at its labels' full resolution, which is the official protocol.
+        quarter: (classes, classes), of all images on the logits' 1/4 grid.
+    """
+
+    images: Tensor
     quarter: Tensor
     classes: Sequence[str]
+
+    @property
+    def full(self) -> Tensor:
+        """The whole split's counts (classes, classes)."""
+        return self.images.sum(dim=0)
 
     @property
     def scores(self) -> Scores:
@@ -60,7 +70,7 @@ def evaluate(
     progress: bool = False,
     across_processes: bool = False,
 ) -> Evaluation:
-    """Count a model's predictions on `split`. Memory does not grow with the number of images.
+    """Count a model's predictions on `split`. Memory grows by one confusion matrix for each image.
 
     Args:
         model: uint8 images (N, 3, H, W) to logits (N, classes, H/4, W/4), on `device`; a trained model's deployed form
@@ -70,26 +80,26 @@ def evaluate(
     """
     was_training = model.training
     model.eval()
-    confusion = torch.zeros(2, len(classes), len(classes), dtype=torch.int64, device=device)
+    # the quarter grid's counts stand behind those of the images, so that one message sums both over processes
+    confusion = torch.zeros(len(split) + 1, len(classes), len(classes), dtype=torch.int64, device=device)
     rank, world = _rank_and_world() if across_processes else (0, 1)
     indices = range(rank, len(split), world)
     starts = range(0, len(indices), batch_size)
     for start in tqdm(starts, desc="evaluate", unit="batch", disable=not progress, leave=False):
-        images, labels = (
-            torch.from_numpy(array).to(device) for array in split.read(indices[start : start + batch_size])
-        )
+        batch = indices[start : start + batch_size]
+        images, labels = (torch.from_numpy(array).to(device) for array in split.read(batch))
         logits = model(images).float()
         quarter_labels = F.interpolate(labels[:, None], size=logits.shape[2:], mode="nearest")[:, 0]
-        confusion[1] += confusion_matrix(predict_classes(logits, logits.shape[2:]), quarter_labels, len(classes))
+        confusion[-1] += confusion_matrix(predict_classes(logits, logits.shape[2:]), quarter_labels, len(classes))
         # one image at a time: full-resolution logits are the largest tensors of all
-        for image_logits, image_labels in zip(logits, labels, strict=True):
+        for index, image_logits, image_labels in zip(batch, logits, labels, strict=True):
             prediction = predict_classes(image_logits[None], image_labels.shape)[0]
-            confusion[0] += confusion_matrix(prediction, image_labels, len(classes))
+            confusion[index] = confusion_matrix(prediction, image_labels, len(classes))
     if world > 1:
         torch.distributed.all_reduce(confusion)
     model.train(was_training)
-    full, quarter = confusion.cpu()
-    return Evaluation(full, quarter, classes)
+    confusion = confusion.cpu()
+    return Evaluation(confusion[:-1], confusion[-1], classes)
 
 
 def predict_classes(logits: Tensor, size: Sequence[int]) -> Tensor:

@@ -46,14 +46,14 @@ def _colour_bin(image: NDArray[np.uint8]) -> NDArray[np.int64]:
 def _evaluate(data: Prepared, predictions: Iterator[NDArray[np.int64]]) -> Evaluation:
     """Score class maps of the training size against the full-resolution labels (nearest neighbour)."""
     classes = data.num_classes
-    full = torch.zeros(classes, classes, dtype=torch.int64)
-    quarter = torch.zeros_like(full)
-    for prediction, labels in zip(predictions, data.val.labels, strict=True):
+    images = torch.zeros(len(data.val), classes, classes, dtype=torch.int64)
+    quarter = torch.zeros_like(images[0])
+    for image, prediction, labels in zip(images, predictions, data.val.labels, strict=True):
         small = (data.size[0] // 4, data.size[1] // 4)
-        for confusion, size in ((full, labels.shape), (quarter, small)):
+        for confusion, size in ((image, labels.shape), (quarter, small)):
             predicted, actual = torch.from_numpy(_nearest(prediction, size)), torch.from_numpy(_nearest(labels, size))
             confusion += confusion_matrix(predicted, actual, classes)
-    return Evaluation(full, quarter, data.classes)
+    return Evaluation(images, quarter, data.classes)
 
 
 def _nearest(array: NDArray[np.generic], size: tuple[int, ...]) -> NDArray[np.generic]:

@@ -14,6 +14,7 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 from effiseg.device import device_name
 from effiseg.models.deployed import deploy
+from effiseg.models.embedding import swap_embeddings
 from effiseg.models.segformer import build_model, transformers_config
 from effiseg.schema import Model
 
@@ -49,6 +50,8 @@ def count_macs(model: Model, classes: Sequence[str], size: Sequence[int]) -> Mac
     config._attn_implementation = "eager"
     with torch.device("meta"):
         stock = SegformerForSemanticSegmentation(config)
+        if model.embedding == "bottleneck":
+            swap_embeddings(stock)
         ours = build_model(model, classes)
     ours.network.set_attn_implementation("eager")
     published, attention = _count(stock, size), _attention_macs(config, size)

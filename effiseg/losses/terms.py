@@ -3,6 +3,7 @@
 A new term is a class here, a line in `LOSSES`, its weight in `schema.LossWeights` and its settings in `schema.Loss`.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -43,6 +44,10 @@ class Setting:
     class_weights: Tensor
     student_channels: list[int]
     teacher_channels: list[int]
+
+    def channels(self) -> Iterator[tuple[int, int]]:
+        """(student's, teacher's) channels of each stage."""
+        return zip(self.student_channels, self.teacher_channels, strict=True)
 
 
 class Term(Protocol):
@@ -122,74 +127,63 @@ class FocalTversky(Tversky):
         self.power = 1 / loss.focal_tversky.gamma
 
 
-class Kl(nn.Module):
-    """KL divergence on both networks' own 1/4 grid."""
+class LogitTerm(nn.Module):
+    """A comparison of both networks' logits on their own 1/4 grid."""
 
     needs_teacher_logits: ClassVar[bool] = True
 
     def __init__(self, loss: Loss, setting: Setting) -> None:
         super().__init__()
-        self.temperature = loss.kl.temperature
+        self.settings = loss
 
     def forward(self, signals: Signals) -> Tensor:
         assert signals.student.logits is not None and signals.teacher.logits is not None
-        return kl_divergence(signals.student.logits, signals.teacher.logits, self.temperature)
+        return self.compare(signals.student.logits, signals.teacher.logits)
+
+    def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """The loss of logits (N, C, h, w)."""
+        raise NotImplementedError
 
 
-class Cwd(nn.Module):
-    """Channel-wise distillation of the logits, on both networks' own 1/4 grid."""
-
-    needs_teacher_logits: ClassVar[bool] = True
-
-    def __init__(self, loss: Loss, setting: Setting) -> None:
-        super().__init__()
-        self.temperature = loss.cwd.temperature
-
-    def forward(self, signals: Signals) -> Tensor:
-        assert signals.student.logits is not None and signals.teacher.logits is not None
-        return channel_wise_distillation(signals.student.logits, signals.teacher.logits, self.temperature)
+class Kl(LogitTerm):
+    def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
+        return kl_divergence(student, teacher, self.settings.kl.temperature)
 
 
-class Dist(nn.Module):
-    """DIST on both networks' own 1/4 grid."""
+class Cwd(LogitTerm):
+    def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
+        return channel_wise_distillation(student, teacher, self.settings.cwd.temperature)
 
-    needs_teacher_logits: ClassVar[bool] = True
 
-    def __init__(self, loss: Loss, setting: Setting) -> None:
-        super().__init__()
-        self.settings = loss.dist
-
-    def forward(self, signals: Signals) -> Tensor:
-        assert signals.student.logits is not None and signals.teacher.logits is not None
-        beta, gamma, temperature = self.settings.beta, self.settings.gamma, self.settings.temperature
-        return relational_distillation(signals.student.logits, signals.teacher.logits, beta, gamma, temperature)
+class Dist(LogitTerm):
+    def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
+        dist = self.settings.dist
+        return relational_distillation(student, teacher, dist.beta, dist.gamma, dist.temperature)
 
 
 class Cskd(nn.Module):
-    """CSKD on the stage outputs, the student's brought to the teacher's channels by a 1x1 convolution per stage."""
+    """CSKD on the stage outputs, the student's brought to the teacher's channels by a projector per stage.
+
+    The projector is a 1x1 convolution, trained with the student; `conv_bn_relu` and `frozen` are what was released
+    with the method's paper, kept to measure their effect.
+    """
 
     needs_teacher_logits: ClassVar[bool] = False
 
     def __init__(self, loss: Loss, setting: Setting) -> None:
         super().__init__()
         self.settings = loss.cskd
-        pairs = zip(setting.student_channels, setting.teacher_channels, strict=True)
-        self.projectors = nn.ModuleList(nn.Conv2d(student, teacher, 1) for student, teacher in pairs)
+        self.projectors = nn.ModuleList(PROJECTORS[loss.cskd.projector](*pair) for pair in setting.channels())
+        self.projectors.requires_grad_(not loss.cskd.frozen)
 
     def forward(self, signals: Signals) -> Tensor:
-        stages = zip(
-            self.settings.stage_weights,
-            self.projectors,
-            signals.student.features,
-            signals.teacher.features,
-            strict=True,
-        )
         lambda_m, lambda_s = self.settings.lambda_m, self.settings.lambda_s
-        terms = [
-            weight * cosine_guided_distillation(project(student), teacher, lambda_m, lambda_s)
-            for weight, project, student, teacher in stages
-        ]
-        return torch.stack(terms).sum()
+
+        def compare(student: Tensor, teacher: Tensor) -> Tensor:
+            return cosine_guided_distillation(student, teacher, lambda_m, lambda_s)
+
+        student, teacher = signals.student.features, signals.teacher.features
+        return over_stages(compare, self.settings.stage_weights, self.projectors, student, teacher)
 
 
 class Pekd(nn.Module):
@@ -201,22 +195,11 @@ class Pekd(nn.Module):
     def __init__(self, loss: Loss, setting: Setting) -> None:
         super().__init__()
         self.stage_weights = loss.pekd.stage_weights
-        pairs = zip(setting.student_channels, setting.teacher_channels, strict=True)
-        self.projectors = nn.ModuleList(nn.Linear(student, teacher) for student, teacher in pairs)
+        self.projectors = nn.ModuleList(nn.Linear(*pair) for pair in setting.channels())
 
     def forward(self, signals: Signals) -> Tensor:
-        stages = zip(
-            self.stage_weights,
-            self.projectors,
-            signals.student.embeddings,
-            signals.teacher.embeddings,
-            strict=True,
-        )
-        terms = [
-            weight * F.mse_loss(project(student).float(), teacher.float())
-            for weight, project, student, teacher in stages
-        ]
-        return torch.stack(terms).sum()
+        student, teacher = signals.student.embeddings, signals.teacher.embeddings
+        return over_stages(squared_error, self.stage_weights, self.projectors, student, teacher)
 
 
 class FeatureMse(nn.Module):
@@ -228,18 +211,36 @@ class FeatureMse(nn.Module):
     def __init__(self, loss: Loss, setting: Setting) -> None:
         super().__init__()
         self.stage_weights = loss.feature_mse.stage_weights
-        pairs = zip(setting.student_channels, setting.teacher_channels, strict=True)
-        self.projectors = nn.ModuleList(nn.Conv2d(student, teacher, 1) for student, teacher in pairs)
+        self.projectors = nn.ModuleList(nn.Conv2d(*pair, 1) for pair in setting.channels())
 
     def forward(self, signals: Signals) -> Tensor:
-        stages = zip(
-            self.stage_weights, self.projectors, signals.student.features, signals.teacher.features, strict=True
-        )
-        terms = [
-            weight * F.mse_loss(project(student).float(), teacher.float())
-            for weight, project, student, teacher in stages
-        ]
-        return torch.stack(terms).sum()
+        student, teacher = signals.student.features, signals.teacher.features
+        return over_stages(squared_error, self.stage_weights, self.projectors, student, teacher)
+
+
+PROJECTORS: dict[str, Callable[[int, int], nn.Module]] = {
+    "conv": lambda student, teacher: nn.Conv2d(student, teacher, 1),
+    "conv_bn_relu": lambda student, teacher: nn.Sequential(
+        nn.Conv2d(student, teacher, 1), nn.BatchNorm2d(teacher), nn.ReLU()
+    ),
+}
+
+
+def over_stages(
+    compare: Callable[[Tensor, Tensor], Tensor],
+    weights: list[float],
+    projectors: nn.ModuleList,
+    student: list[Tensor],
+    teacher: list[Tensor],
+) -> Tensor:
+    """The weighted sum over stages of `compare(projected student, teacher)`."""
+    stages = zip(weights, projectors, student, teacher, strict=True)
+    return torch.stack([weight * compare(project(ours), theirs) for weight, project, ours, theirs in stages]).sum()
+
+
+def squared_error(student: Tensor, teacher: Tensor) -> Tensor:
+    """The mean squared difference in float32."""
+    return F.mse_loss(student.float(), teacher.float())
 
 
 LOSSES: dict[str, type[Term]] = {

@@ -16,6 +16,7 @@ from transformers.models.segformer.modeling_segformer import (
     SegformerStage,
 )
 
+from effiseg.models.embedding import BottleneckPatchEmbedding
 from effiseg.models.head import ExactDecodeHead, sum_upsampled
 from effiseg.models.norms import Parts, take_apart
 from effiseg.models.segformer import Segmenter
@@ -100,11 +101,18 @@ class _Stage(nn.Module):
 
 
 class _PatchEmbedding(nn.Module):
-    """Convolution and norm: (N, C, H, W) -> (N, h, w, D)."""
+    """Convolution, or a bottleneck of three, and norm: (N, C, H, W) -> (N, h, w, D)."""
 
     def __init__(self, embeddings: SegformerOverlapPatchEmbeddings, gain: Tensor) -> None:
         super().__init__()
-        weight, bias = _double(embeddings.proj)
+        proj = embeddings.proj
+        before: list[nn.Module] = []
+        if isinstance(proj, BottleneckPatchEmbedding):
+            weight, bias = _double(proj.reduce)
+            before = [_conv(weight * gain[:, None, None], bias, proj.reduce), copy.deepcopy(proj.activation)]
+            before += [_conv(*_double(proj.conv), proj.conv), copy.deepcopy(proj.activation)]
+            proj, gain = proj.expand, torch.ones_like(gain[:1])
+        weight, bias = _double(proj)
         weight = weight * gain[:, None, None]
         self.norm: nn.Module
         norm = take_apart(embeddings.layer_norm)
@@ -116,10 +124,10 @@ class _PatchEmbedding(nn.Module):
             self.norm = nn.Sequential(norm.core, _Affine(norm.scale, norm.shift))
         else:
             self.norm = _whole(embeddings.layer_norm)
-        self.conv = _conv(weight, bias, embeddings.proj)
+        self.convolve = nn.Sequential(*before, _conv(weight, bias, proj))
 
     def forward(self, x: Tensor) -> Tensor:
-        embedding: Tensor = self.norm(self.conv(x).permute(0, 2, 3, 1))
+        embedding: Tensor = self.norm(self.convolve(x).permute(0, 2, 3, 1))
         return embedding
 
 

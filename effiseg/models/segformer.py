@@ -11,6 +11,7 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation
 from transformers.utils import logging
 
 from effiseg.errors import EffiSegError
+from effiseg.models.embedding import swap_embeddings
 from effiseg.models.head import ExactDecodeHead
 from effiseg.models.norms import swap_norms
 from effiseg.models.weights import load_strictly, read_tensors, to_transformers
@@ -80,6 +81,8 @@ def build_model(model: Model, classes: Sequence[str]) -> Segmenter:
     head = ExactDecodeHead(config)
     head.load_state_dict(network.decode_head.state_dict())
     network.decode_head = head
+    if model.embedding == "bottleneck":
+        swap_embeddings(network)
     swap_norms(network, model.norms, model.alpha_init)
     return Segmenter(network, model.mean, model.std)
 
@@ -122,7 +125,9 @@ def read_model_config(folder: Path) -> tuple[Model, list[str]]:
     try:
         content = json.loads(path.read_text())
         names = content["id2label"]
-        return Model(**content["effiseg"]), [names[str(index)] for index in range(len(names))]
+        # models of before there were bottlenecks do not say
+        settings = {"embedding": "overlap", **content["effiseg"]}
+        return Model(**settings), [names[str(index)] for index in range(len(names))]
     except FileNotFoundError:
         raise EffiSegError(f"{path}: not found; expected a model folder that EffiSeg wrote") from None
     except (OSError, ValueError, KeyError, TypeError) as error:

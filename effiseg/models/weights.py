@@ -47,6 +47,10 @@ _BLOCK, _OLD_BLOCK, _ORIGINAL_BLOCK = "segformer.stages.{i}.blocks.{b}", "block.
 # {i} counts stages from 0, {n} from 1, {b} is the block
 _LAYOUTS = (
     ("segformer.stages.{i}.patch_embeddings.proj", "patch_embeddings.{i}.proj", "patch_embed{n}.proj"),
+    *(
+        (f"segformer.stages.{{i}}.patch_embeddings.{own}", f"patch_embeddings.{{i}}.{own}")
+        for own in ("proj.reduce", "proj.conv", "proj.expand")  # our bottleneck, which no other layout knows
+    ),
     ("segformer.stages.{i}.patch_embeddings.layer_norm", "patch_embeddings.{i}.layer_norm", "patch_embed{n}.norm"),
     *(
         (f"{_BLOCK}.{new}", f"{_OLD_BLOCK}.{old}", f"{_ORIGINAL_BLOCK}.{original}")
@@ -290,7 +294,7 @@ def _shape(tensor: Tensor) -> str:
 
 
 def _listed(names: Iterable[Any]) -> str:
-    shown = [str(name) for name in names]
+    shown = list(map(str, names))
     more = len(shown) - _LISTED
     return ", ".join(shown[:_LISTED]) + (f" and {more} more" if more > 0 else "")
 

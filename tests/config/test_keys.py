@@ -36,7 +36,7 @@ def test_an_unknown_key_of_any_section_is_named_beside_the_allowed_ones(refused,
         ("experiments.kd.typo", "model, loss and train"),
         ("experiments.kd.name", "model, loss and train"),
         ("experiments.kd.data", "model, loss and train"),
-        ("experiments.kd.model.typo", "variant, norms"),
+        ("experiments.kd.model.typo", "variant, embedding, norms"),
         ("experiments.kd.model.norms.typo", "patch_embedding, block"),
         (
             "experiments.kd.loss.weights.typo",

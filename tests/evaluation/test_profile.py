@@ -83,6 +83,19 @@ def test_multiply_adds_are_those_counted_by_hand_at_any_size(models: dict[str, M
     assert macs.executed < macs.published
 
 
+def test_a_bottlenecks_multiply_adds_are_those_of_its_own_convolutions(models: dict[str, Model]):
+    bottleneck = models["baseline"].model_copy(update={"embedding": "bottleneck"})
+    (height, width), inputs, difference = (64, 128), 3, 0
+    for dim, kernel, stride in ((32, 7, 4), (64, 3, 2), (160, 3, 2), (256, 3, 2)):
+        small = height // stride, width // stride
+        difference += convolution(*small, inputs, dim, kernel) - convolution(height, width, inputs, dim // 4, 1)
+        difference -= convolution(*small, dim // 4, dim // 4, 3) + convolution(*small, dim // 4, dim, 1)
+        (height, width), inputs = small, dim
+    plain, ours = (count_macs(model, CLASSES, (64, 128)) for model in (models["baseline"], bottleneck))
+    for form in ("published", "paper", "executed", "deployed"):
+        assert (getattr(plain, form) - getattr(ours, form)) * 1e9 == pytest.approx(difference, abs=1)
+
+
 def test_norms_do_not_count_as_multiply_adds(models: dict[str, Model]):
     counts = {count_macs(models[name], CLASSES, (64, 128)) for name in ("baseline", "tanh", "tanh_linear")}
     assert len(counts) == 1

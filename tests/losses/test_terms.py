@@ -253,7 +253,13 @@ def test_feature_mse_by_hand(shipped):
 
 
 def test_cskd_sums_the_stages_by_their_weights(shipped):
-    settings = {"lambda_m": 2.0, "lambda_s": 0.25, "stage_weights": [1.0, 0.0, 3.0, 0.5]}
+    settings = {
+        "lambda_m": 2.0,
+        "lambda_s": 0.25,
+        "stage_weights": [1.0, 0.0, 3.0, 0.5],
+        "projector": "conv",
+        "frozen": False,
+    }
     loss = Loss(**shipped.loss.model_dump() | {"cskd": settings})
     term = LOSSES["cskd"](loss, Setting(WEIGHTS, [1, 1, 1, 1], [2, 2, 2, 2]))
     with torch.no_grad():

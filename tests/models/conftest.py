@@ -26,9 +26,11 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 def settings_with() -> Callable[..., Model]:
     """Model settings; norms by place, LayerNorm where nothing is said."""
 
-    def make(variant: str = "b0", mean: tuple = MEAN, std: tuple = STD, **norms: str):
+    def make(
+        variant: str = "b0", embedding: str = "overlap", mean: tuple = MEAN, std: tuple = STD, **norms: str
+    ) -> Model:
         chosen = Norms(**dict.fromkeys(Norms.model_fields, "layernorm") | norms)
-        return Model(variant=variant, norms=chosen, alpha_init=0.5, mean=list(mean), std=list(std))
+        return Model(variant=variant, embedding=embedding, norms=chosen, alpha_init=0.5, mean=list(mean), std=list(std))
 
     return make
 

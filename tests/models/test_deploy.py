@@ -26,6 +26,7 @@ DTYPES = [pytest.param(torch.float64, 1e-10, id="float64"), pytest.param(torch.f
 drawn = random.Random(0)
 ONE_PLACE = [{place: name} for place, name in itertools.product(PLACES, NORM_NAMES[1:])]
 EVERYWHERE = [dict.fromkeys(PLACES, name) for name in NORM_NAMES]
+BOTTLENECKS = [{"embedding": "bottleneck", **norms} for norms in EVERYWHERE]
 MIXTURES = [{place: drawn.choice(NORM_NAMES) for place in PLACES} for _ in range(10)]
 
 
@@ -33,8 +34,8 @@ def written(norms: dict[str, str]) -> str:
     return "-".join(f"{place}:{name}" for place, name in norms.items())
 
 
-every_norm = pytest.mark.parametrize("norms", [*ONE_PLACE, *EVERYWHERE, *MIXTURES], ids=written)
-one_everywhere = pytest.mark.parametrize("norms", EVERYWHERE, ids=NORM_NAMES)
+every_norm = pytest.mark.parametrize("norms", [*ONE_PLACE, *EVERYWHERE, *BOTTLENECKS, *MIXTURES], ids=written)
+one_everywhere = pytest.mark.parametrize("norms", [*EVERYWHERE, BOTTLENECKS[1]], ids=[*NORM_NAMES, "bottleneck"])
 
 
 @pytest.fixture

@@ -14,12 +14,13 @@ from effiseg.schema import Norms
 
 CHOICES = ("layernorm", "dyt", "dyl")
 MIXTURES = [dict(zip(Norms.model_fields, norms, strict=True)) for norms in itertools.product(CHOICES, repeat=4)]
+BOTTLENECK = {"embedding": "bottleneck", **dict.fromkeys(Norms.model_fields, "dyt")}
 FILES = {"config.json", "model.safetensors"}
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
 
-@pytest.mark.parametrize("norms", MIXTURES, ids=lambda norms: "-".join(norms.values()))
+@pytest.mark.parametrize("norms", [*MIXTURES, BOTTLENECK], ids=lambda norms: "-".join(norms.values()))
 def test_every_norm_mixture_survives_saving_bit_by_bit(settings_with, shaken, tmp_path, norms, classes, pixels):
     settings = settings_with(**norms, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
     model = shaken(build_model(settings, classes)).eval()
@@ -37,6 +38,17 @@ def test_every_norm_mixture_survives_saving_bit_by_bit(settings_with, shaken, tm
     images = pixels(1, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(loaded(images), model(images))
+
+
+def test_a_model_saved_before_there_were_bottlenecks_has_overlapping_patch_embeddings(model, tmp_path, pixels):
+    save_model(model, tmp_path / "model")
+    file = tmp_path / "model" / "config.json"
+    content = json.loads(file.read_text())
+    assert content["effiseg"].pop("embedding") == "overlap"
+    file.write_text(json.dumps(content))
+    images = pixels(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(load_model(tmp_path / "model")(images), model(images))
 
 
 def test_a_layernorm_model_opens_in_plain_transformers(model, tmp_path, classes, pixels, normalised):
