@@ -36,6 +36,11 @@ class Data(Section):
     held_out: list[Annotated[str, Field(min_length=1)]]
     class_weights: Literal["computed", "paper"]
 
+    @property
+    def validation(self) -> str:
+        """What scores are measured on, beside the source: empty for the data set's own split."""
+        return f"held out: {', '.join(self.held_out)}" if self.held_out else ""
+
     @model_validator(mode="after")
     def _paper_weights_are_for_cityscapes(self) -> Self:
         if self.class_weights == "paper" and self.source == "camvid":

@@ -1,5 +1,6 @@
 """Score one trained row: last and best epoch, pictures of its predictions, and what its norms see."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,9 @@ import pandas as pd
 import torch
 
 from effiseg.config import load_config
+from effiseg.data.predictions import write_predictions
 from effiseg.device import choose_device
-from effiseg.evaluation.evaluate import evaluate, predict_panels, sample_norms
+from effiseg.evaluation.evaluate import evaluate, sample_norms
 from effiseg.models.deployed import deploy
 from effiseg.models.segformer import load_model
 from effiseg.pipeline import cli, workspace
@@ -28,17 +30,20 @@ def main() -> None:
         track(f"evaluate-{name}", data.source, tags=tags) as tracker,
         workspace.whole_folder(Path("results", group, name)) as out,
     ):
-        last, best = (
-            evaluate(model, data.val, data.classes, batch_size=row.train.batch_size, device=device, progress=True)
-            for model in deployed.values()
-        )
+        count = partial(evaluate, batch_size=row.train.batch_size, device=device, progress=True)
+        with write_predictions(out / "predictions.zip") as add:
+            last = count(
+                deployed["last"],
+                data.val,
+                data.classes,
+                on_prediction=lambda index, classes: add(data.val.names[index], classes.cpu().numpy()),
+            )
+        best = count(deployed["best"], data.val, data.classes)
         metrics = last.report() | best.report("_best")
         workspace.write_json(out / "metrics.json", metrics)
         pd.DataFrame(last.full.numpy(), index=data.classes, columns=data.classes).to_csv(out / "confusion.csv")
         # one matrix per image: what the report's intervals are drawn from
         np.savez_compressed(out / "images.npz", names=np.array(data.val.names), confusion=last.images.numpy())
-        indices, predictions = predict_panels(deployed["last"], data.val, config.report.panels, device)
-        np.savez_compressed(out / "panels.npz", indices=indices, predictions=predictions)
         images = torch.tensor(data.val.images[: row.train.batch_size], device=device)
         np.savez_compressed(out / "norms.npz", **sample_norms(trained["last"], images))  # type: ignore[arg-type]
         tracker.dataset(data.source, config.data.root, data.digest, "evaluation")

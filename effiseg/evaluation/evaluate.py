@@ -1,6 +1,6 @@
 """Evaluation of one model on one split: streaming, at the labels' full resolution and on the quarter grid."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +69,7 @@ def evaluate(
     device: torch.device,
     progress: bool = False,
     across_processes: bool = False,
+    on_prediction: Callable[[int, Tensor], None] = lambda *_: None,
 ) -> Evaluation:
     """Count a model's predictions on `split`. Memory grows by one confusion matrix for each image.
 
@@ -77,6 +78,7 @@ def evaluate(
             is the fastest.
         across_processes: each process of torch.distributed counts its share of the images, and the counts are summed;
             all of them must call.
+        on_prediction: gets each image's index and class map (H, W), uint8, at its labels' full resolution.
     """
     was_training = model.training
     model.eval()
@@ -95,6 +97,7 @@ def evaluate(
         for index, image_logits, image_labels in zip(batch, logits, labels, strict=True):
             prediction = predict_classes(image_logits[None], image_labels.shape)[0]
             confusion[index] = confusion_matrix(prediction, image_labels, len(classes))
+            on_prediction(index, prediction)
     if world > 1:
         torch.distributed.all_reduce(confusion)
     model.train(was_training)
@@ -114,19 +117,6 @@ def predict_classes(logits: Tensor, size: Sequence[int]) -> Tensor:
         classes.masked_fill_(upsampled > best, index)
         torch.maximum(best, upsampled, out=best)
     return classes[:, 0]
-
-
-@torch.inference_mode()
-def predict_panels(
-    model: nn.Module, split: Split, count: int, device: torch.device
-) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-    """Predictions on `count` evenly spread images, the same for every row: (indices (K,), class maps (K, H, W))."""
-    indices = np.unique(np.linspace(0, len(split) - 1, count).round().astype(np.int64))
-    maps = [
-        predict_classes(model(torch.from_numpy(split.images[[i]]).to(device)).float(), split.labels.shape[1:])
-        for i in indices
-    ]
-    return indices, torch.cat(maps).cpu().numpy()
 
 
 @torch.inference_mode()

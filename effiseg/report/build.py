@@ -1,4 +1,4 @@
-"""Writes the report: comparison.csv, comparison.md and the figures."""
+"""Writes the report: tables, figures and pages."""
 
 import math
 import shutil
@@ -11,6 +11,7 @@ from effiseg.report.collect import Results, collect
 from effiseg.report.figures import write_figures
 from effiseg.report.page import page
 from effiseg.report.records import Metrics
+from effiseg.report.summary import class_summary_table, summarise, summary_table
 from effiseg.report.tables import comparison
 
 
@@ -28,7 +29,7 @@ class ReportSummary:
 
 
 def build_report(config: Config, root: Path, out: Path) -> ReportSummary:
-    """Read the study's results below `root` and write comparison.csv, comparison.md and figures/ into the folder `out`.
+    """Read the study's results below `root` and write what dvc.yaml declares of the report into the folder `out`.
 
     What else lies in `out` stays; when anything goes wrong, the old report stays too.
 
@@ -36,13 +37,20 @@ def build_report(config: Config, root: Path, out: Path) -> ReportSummary:
         EffiSegError: a result is missing, damaged or does not belong to the others.
     """
     results = collect(config, root)
+    summaries = summarise(results)
     out.mkdir(parents=True, exist_ok=True)
     # inside, so that the last steps are renames within one file system
     with TemporaryDirectory(dir=out, prefix=".partial-") as scratch:
         new = Path(scratch)
         (new / "figures").mkdir(parents=True)
-        comparison(results).to_csv(new / "comparison.csv", index=False, lineterminator="\n")
-        (new / "comparison.md").write_text(page(results), encoding="utf-8", newline="\n")
+        tables = {
+            "comparison": comparison(results),
+            "summary": summary_table(results, summaries),
+            "classes": class_summary_table(summaries),
+        }
+        for name, table in tables.items():
+            table.to_csv(new / f"{name}.csv", index=False, lineterminator="\n")
+        (new / "comparison.md").write_text(page(results, summaries), encoding="utf-8", newline="\n")
         figures = write_figures(results, new / "figures")
         for part in new.iterdir():
             _replace(out / part.name, part)

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from effiseg.config import Config
+from effiseg.data.predictions import read_predictions
 from effiseg.data.prepared import Prepared
 from effiseg.errors import EffiSegError
 from effiseg.report.records import (
@@ -52,10 +53,21 @@ class Run:
     info: RunInfo
     history: pd.DataFrame
 
-    def panels(self) -> tuple[NDArray[np.intp], NDArray[np.uint8]]:
-        """Indices of validation images, and the predictions for them at the labels' resolution."""
-        indices, predictions = read_arrays(self.folder / "panels.npz", "indices", "predictions")
-        return indices, predictions
+    def predictions(self, names: list[str], size: tuple[int, int]) -> list[NDArray[np.uint8]]:
+        """Class maps of the validation images of these names, at the labels' resolution `size`."""
+        path = self.folder / "predictions.zip"
+        maps = read_predictions(path, names)
+        if any(classes.shape != size for classes in maps):
+            raise EffiSegError(f"{path}: does not fit the validation images; {REPAIR}")
+        return maps
+
+    def confusion(self, data: Prepared) -> NDArray[np.int64]:
+        """One confusion matrix per validation image (N, classes, classes), rows are the truth."""
+        path = self.folder / "images.npz"
+        names, confusion = read_arrays(path, "names", "confusion")
+        if tuple(names) != data.val.names or confusion.shape[1:] != (data.num_classes, data.num_classes):
+            raise EffiSegError(f"{path}: is not of these validation images and classes; {REPAIR}")
+        return confusion
 
     def norms(self) -> dict[str, Norm]:
         """The sampled norms by name, from the input side to the output side."""
@@ -67,16 +79,18 @@ class Run:
 
 @dataclass(frozen=True)
 class Results:
-    """Everything that a report shows.
+    """Everything that a report shows, as it was measured.
 
     Attributes:
         runs: in the order of params.yaml, seed by seed.
-        profiles: by row; the speeds of rows of one architecture are pooled.
+        missing: (row, seed) of the study without a result: they failed, or were not run.
+        profiles: by row; the speeds of rows of one architecture are pooled. A row without its first seed has none.
     """
 
     config: Config
     data: Prepared
     runs: list[Run]
+    missing: list[tuple[str, int]]
     teacher: TeacherMetrics
     teacher_history: pd.DataFrame
     teacher_profile: Profile
@@ -85,8 +99,19 @@ class Results:
 
     @property
     def experiments(self) -> list[str]:
-        """The rows, in the order of params.yaml."""
+        """The rows that have a result, in the order of params.yaml."""
         return list(dict.fromkeys(run.experiment for run in self.runs))
+
+    @property
+    def rows(self) -> list[str]:
+        """All rows of the study, in the order of params.yaml."""
+        return list(dict.fromkeys(name for name, _ in self.config.runs()))
+
+    @property
+    def dataset(self) -> str:
+        """The data set by its short name, and what was held out of it."""
+        validation = self.config.data.validation
+        return self.data.source + (f" ({validation})" if validation else "")
 
     @property
     def absent(self) -> list[str]:
@@ -106,27 +131,47 @@ class Results:
 
 
 def collect(config: Config, root: Path) -> Results:
-    """Read the results of every row and seed of the study below `root`.
+    """Read the results of every row and seed of the study below `root` that has one.
 
     Raises:
-        EffiSegError: a file is missing or damaged, or results of different data sets or teachers are mixed.
+        EffiSegError: there is no result at all, a file is missing or damaged, or results of different data sets or
+            teachers are mixed.
     """
     data = Prepared.open(root / "prepared")
     teacher = read_record(root / "results/teacher/metrics.json", TeacherMetrics)
     _check_classes(root / "results/teacher/metrics.json", teacher, data)
-    runs = [_read_run(config, root, name, seed, data, teacher) for name, seed in config.runs()]
+    done = {key: _is_done(root, run_path(config, *key)) for key in config.runs()}
+    if not any(done.values()):
+        raise EffiSegError(f"{root / 'results'}: no row of the study has a result there; {REPAIR}")
+    runs = [_read_run(config, root, *key, data, teacher) for key, exists in done.items() if exists]
     experiments = dict.fromkeys(run.experiment for run in runs)
-    profiles = {name: _read_profile(config, root, f"{config.stage_of(name)}/{name}") for name in experiments}
+    # a row is profiled by the model of its first seed
+    profiled = [name for name in experiments if done[name, config.study.seeds[0]]]
+    profiles = {name: _read_profile(config, root, f"{config.stage_of(name)}/{name}") for name in profiled}
     return Results(
         config=config,
         data=data,
         runs=runs,
+        missing=[key for key, exists in done.items() if not exists],
         teacher=teacher,
         teacher_history=read_history(root / "history/teacher.csv"),
         teacher_profile=_read_profile(config, root, "teacher"),
         floors=read_record(root / "results/floors.json", Floors),
         profiles=pool_speeds(profiles),
     )
+
+
+def run_path(config: Config, experiment: str, seed: int) -> str:
+    """Where a run's files lie below results/ and history/."""
+    return f"{config.stage_of(experiment)}/{experiment}-{seed}"
+
+
+def _is_done(root: Path, name: str) -> bool:
+    """Whether a run was trained and evaluated.
+
+    A training that failed leaves no record, but the evaluation of the one before it may still lie there.
+    """
+    return (root / "history" / f"{name}.json").exists() and (root / "results" / name).is_dir()
 
 
 def pool_speeds(profiles: Mapping[str, Profile]) -> dict[str, Profile]:
@@ -162,7 +207,7 @@ def _pooled(profiles: list[Profile]) -> list[Speed]:
 
 
 def _read_run(config: Config, root: Path, experiment: str, seed: int, data: Prepared, teacher: TeacherMetrics) -> Run:
-    name = f"{config.stage_of(experiment)}/{experiment}-{seed}"
+    name = run_path(config, experiment, seed)
     folder, details = root / "results" / name, root / "history" / f"{name}.json"
     metrics = read_record(folder / "metrics.json", RunMetrics)
     _check_classes(folder / "metrics.json", metrics, data)

@@ -1,10 +1,11 @@
 """comparison.md: the tables with what a reader must know to judge them."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from effiseg.report.collect import BASELINE, Results, Run
+from effiseg.report.summary import RowSummary
 from effiseg.report.tables import (
     NONE,
     class_table,
@@ -24,17 +25,17 @@ LOSS_RESOLUTION = {
 }
 
 
-def page(results: Results) -> str:
+def page(results: Results, summaries: Sequence[RowSummary]) -> str:
     """The whole of comparison.md."""
     sections = [
-        f"# EffiSeg: comparison on {SOURCES[results.data.source]}",
+        f"# EffiSeg: comparison on {dataset_title(results)}",
         _header(results),
         _comparability(results),
         "## Scores",
         "In percent of the validation split after the **last epoch**, mean over the seeds (± sample standard "
         "deviation). The best epoch is chosen on the same validation split and is therefore optimistic; it only stands "
-        "beside. Δ mIoU is the gain over the baseline, paired by seed, in points.",
-        main_table(results),
+        "beside. Δ mIoU is the gain over the baseline, paired by seed, in points, with its 95 % interval.",
+        main_table(results, summaries),
         *_paper(results),
         "## What the rows change",
         _differences(results),
@@ -46,7 +47,8 @@ def page(results: Results) -> str:
         cost_table(results),
         *_speeds(results),
         "## What training took",
-        training_table(results),
+        "Means over the seeds, of one training. A device hour is an hour of wall-clock time of one process.",
+        training_table(summaries),
         "## How to read it",
         _reading(results),
         "## Provenance",
@@ -58,7 +60,7 @@ def page(results: Results) -> str:
 def _header(results: Results) -> str:
     data = results.data
     lines = {
-        "data set": SOURCES[data.source],
+        "data set": dataset_title(results),
         "data digest": f"`{data.digest[:12]}`",
         "images": f"{len(data.train.names)} to train on, {len(data.val.names)} to validate on",
         "size": f"trained at {dimensions(data.size)}, scored against labels at {dimensions(data.full_size)}",
@@ -69,6 +71,12 @@ def _header(results: Results) -> str:
         "headline": "last epoch, mIoU over the classes that the validation labels hold, at their full resolution",
     }
     return markdown(["", ""], [[key, value] for key, value in lines.items()]).replace("---:", "---")
+
+
+def dataset_title(results: Results) -> str:
+    """The data set in words, and what was held out of its training images."""
+    title, validation = SOURCES[results.data.source], results.config.data.validation
+    return f"{title}, {validation} (training images, not its validation split)" if validation else title
 
 
 def _resolution(results: Results, run: Run) -> str:
@@ -152,12 +160,15 @@ def _reading(results: Results) -> str:
         evidence = (
             "**One seed** shows what a row can reach and how large effects are ordered. It does not show that a "
             "difference is the row's doing: SegFormer commonly moves by 1 to 2 points of mIoU from seed to seed, so a "
-            "smaller Δ is no finding. `study.seeds: [0, 1, 2]` gives a spread."
+            "smaller Δ is no finding. Its interval is over the validation images alone: it compares these two trained "
+            "networks, not the methods. `study.seeds: [0, 1, 2]` gives a verdict."
         )
     else:
         evidence = (
-            f"**± is the sample standard deviation over {seeds} seeds**, not an error of the mean. Δ mIoU is paired by "
-            "seed: where its ± is as large as the Δ itself, the row's effect is not told apart from chance."
+            f"**± is the sample standard deviation over {seeds} seeds**, not an error of the mean. **The interval** "
+            "holds the difference with 95 % confidence over new trainings and new images of this kind: a paired "
+            "bootstrap over the validation images, widened by the spread over seeds (Student's t). *better* and "
+            "*worse* mean that it leaves 0 out; of rows without any effect, one in twenty does so by chance."
         )
     points = [
         evidence,

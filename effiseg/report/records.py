@@ -67,6 +67,7 @@ class RunInfo(Record):
     train_minutes: Number
     device: str
     precision: str
+    processes: int
     data_digest: str
     teacher_digest: str | None
     peak_memory_mb: Number

@@ -1,7 +1,6 @@
 """Figures of single samples: predictions side by side, and what the norms do to their inputs."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -30,7 +29,8 @@ _NORM_TITLES = {"layernorm": "LayerNorm", "dyt": "DyT", "dyl": "DyL", "derf": "D
 def panels(results: Results) -> Figure:
     """Validation images side by side; below each the truth and every row's prediction."""
     runs = [results.of(name)[0] for name in results.experiments]
-    indices, tiles = _tiles(results, runs)
+    indices = np.unique(np.linspace(0, len(results.data.val) - 1, results.config.report.panels).round().astype(int))
+    tiles = _tiles(results, runs, indices)
     colours = {name: look.colour for name, look in looks(results.config).items()}
     columns = min(_PANEL_COLUMNS, len(indices))
     blocks = [range(start, min(start + columns, len(indices))) for start in range(0, len(indices), columns)]
@@ -55,28 +55,17 @@ def panels(results: Results) -> Figure:
     return figure
 
 
-def _tiles(results: Results, runs: list[Run]) -> tuple[NDArray[np.intp], dict[str, NDArray[np.uint8]]]:
-    """Indices of the images shown, and per line of the figure the RGB images (K, H, W, 3)."""
-    split = results.data.val
-    indices, _ = runs[0].panels()
-    if len(indices) == 0 or indices.min() < 0 or indices.max() >= len(split.names):
-        raise _unfit(runs[0].folder)
+def _tiles(results: Results, runs: list[Run], indices: NDArray[np.intp]) -> dict[str, NDArray[np.uint8]]:
+    """Per line of the figure the RGB images (K, H, W, 3)."""
+    split, size = results.data.val, results.data.full_size
+    names = [split.names[i] for i in indices]
     palette = np.zeros((256, 3), dtype=np.uint8)
     palette[: len(results.data.colours)] = results.data.colours
     tiles = {
         "image": np.asarray(split.images[indices]).transpose(0, 2, 3, 1),
         "truth": palette[np.asarray(split.labels[indices])],
     }
-    for run in runs:
-        own, predictions = run.panels()
-        if not np.array_equal(own, indices) or predictions.shape != (len(indices), *results.data.full_size):
-            raise _unfit(run.folder)
-        tiles[run.experiment] = palette[predictions]
-    return indices, tiles
-
-
-def _unfit(folder: Path) -> EffiSegError:
-    return EffiSegError(f"{folder / 'panels.npz'}: does not fit the validation images or the other rows; {REPAIR}")
+    return tiles | {run.experiment: palette[np.stack(run.predictions(names, size))] for run in runs}
 
 
 def _show(axes: Axes, image: NDArray[np.uint8], aspect: float) -> None:

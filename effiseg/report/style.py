@@ -21,8 +21,8 @@ WIDTH = 10.0  # inches, of every figure
 TEACHER = "#7F7F7F"
 _GAP = 0.08  # inches between the canvas and its title or footer
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart; its yellow is too pale on white
-_COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7")
+# Okabe and Ito's palette, which colour-blind readers can tell apart; two of Tol's are in place of its too pale yellow
+_COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#882255", "#999933")
 _LINES = ("-", "--", ":", "-.")
 _STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib

@@ -9,6 +9,8 @@ import pandas as pd
 from effiseg.report.collect import BASELINE, Results, Run
 from effiseg.report.paper import PAPER_ROWS, PaperRow
 from effiseg.report.records import FORMS, Metrics, Profile, Speed
+from effiseg.report.statistics import Difference
+from effiseg.report.summary import RowSummary
 
 COLUMNS = (
     "experiment",
@@ -47,7 +49,7 @@ def comparison(results: Results) -> pd.DataFrame:
     teacher = {"experiment": "teacher", "seed": results.config.teacher.seed}
     lines.append(teacher | _scores(results.teacher) | _costs(results, results.teacher_profile))
     lines += [{"experiment": name} | _scores(floor) for name, floor in results.floors]
-    frame = pd.DataFrame(lines, columns=list(COLUMNS)).assign(dataset=results.data.source)
+    frame = pd.DataFrame(lines, columns=list(COLUMNS)).assign(dataset=results.dataset)
     return frame.astype({"seed": "Int64", "best_epoch": "Int64"})
 
 
@@ -59,7 +61,7 @@ def _run_cells(results: Results, run: Run) -> dict[str, object]:
         "miou_best": run.metrics.miou_best,
         "best_epoch": run.info.best_epoch,
         **_scores(run.metrics),
-        **_costs(results, results.profiles[run.experiment]),
+        **_costs(results, results.profiles.get(run.experiment)),
         **run.info.model_dump(include={"train_minutes", "device", "precision", "images_per_second", "peak_memory_mb"}),
     }
 
@@ -68,7 +70,9 @@ def _scores(metrics: Metrics) -> dict[str, object]:
     return metrics.model_dump(include={"miou", "miou_quarter", "pixel_accuracy"})
 
 
-def _costs(results: Results, profile: Profile) -> dict[str, object]:
+def _costs(results: Results, profile: Profile | None) -> dict[str, object]:
+    if profile is None:
+        return {}
     return {
         **profile.model_dump(include={"params_m", "gmacs", "gmacs_paper", "gmacs_exact", "gmacs_deployed"}),
         **_headline_speed(results, profile, "trained").model_dump(exclude={"form", "size"}),
@@ -85,33 +89,44 @@ def _headline_speed(results: Results, profile: Profile, form: str) -> Speed:
     return speed
 
 
-def main_table(results: Results) -> str:
+def main_table(results: Results, summaries: Sequence[RowSummary]) -> str:
     """Scores per row, mean over the seeds; the teacher and the floors stand below."""
-    header = ["row", "mIoU", "Δ mIoU", "mIoU ¼ grid", "pixel accuracy", "best mIoU", "best epoch", "seeds"]
-    lines = [_main_line(results, name) for name in results.experiments]
+    header = [
+        "row", "mIoU", "Δ mIoU", "95 % interval", "verdict", "mIoU ¼ grid", "pixel accuracy", "best mIoU", "best epoch",
+        "seeds",
+    ]  # fmt: skip
+    lines = [_main_line(results, row) for row in summaries]
     references = {f"teacher ({results.teacher.variant})": results.teacher} | {
         f"floor: {name.replace('_', ' ')}": floor for name, floor in results.floors
     }
     for name, metrics in references.items():
         scores = [percent([value]) for value in (metrics.miou, metrics.miou_quarter, metrics.pixel_accuracy)]
-        lines.append([f"*{name}*", scores[0], NONE, *scores[1:], NONE, NONE, NONE])
+        lines.append([f"*{name}*", scores[0], *[NONE] * 3, *scores[1:], *[NONE] * 3])
     return markdown(header, lines)
 
 
-def _main_line(results: Results, experiment: str) -> list[str]:
-    runs = results.of(experiment)
+def _main_line(results: Results, row: RowSummary) -> list[str]:
+    runs = results.of(row.experiment)
     metrics = [run.metrics for run in runs]
-    epochs = sorted({run.info.best_epoch for run in runs})
+    epochs = sorted({run.info.best_epoch for run in runs}) or [0]
+    deltas = [results.delta(run) for run in runs if run.seed in row.paired]
     return [
-        experiment,
-        percent(m.miou for m in metrics),
-        NONE if experiment == BASELINE else percent((results.delta(run) for run in runs), sign="+"),
+        row.experiment,
+        percent(row.miou),
+        *([NONE, NONE] if row.experiment == BASELINE else [percent(deltas, sign="+"), interval(row.delta)]),
+        row.verdict,
         percent(m.miou_quarter for m in metrics),
         percent(m.pixel_accuracy for m in metrics),
         percent(m.miou_best for m in metrics),
-        str(epochs[0]) if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}",
-        str(len(runs)),
+        NONE if not runs else str(epochs[0]) if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}",
+        seeds_of(row),
     ]
+
+
+def seeds_of(row: RowSummary) -> str:
+    """How many seeds have a result, and which have none."""
+    missing = f" (none of seed {', '.join(map(str, row.missing))})" if row.missing else ""
+    return f"{len(row.seeds)}{missing}"
 
 
 def class_table(results: Results) -> str:
@@ -131,10 +146,8 @@ def class_table(results: Results) -> str:
 def cost_table(results: Results) -> str:
     """Parameters and multiply-adds per row."""
     header = ["row", "params (M)", "GMACs", "GMACs, paper's count", "GMACs, as trained", "GMACs, deployed"]
-    profiles = results.profiles | {"*teacher*": results.teacher_profile}
     lines = []
-    for name in [*results.experiments, "*teacher*"]:
-        profile = profiles[name]
+    for name, profile in _all_profiles(results).items():
         counts = (
             profile.params_m,
             profile.gmacs,
@@ -152,12 +165,16 @@ def speed_table(results: Results, size: list[int]) -> str:
     for form in FORMS:
         name = "as trained" if form == "trained" else form
         header += [f"FPS, {name}", f"latency, {name} (ms)", f"p95, {name} (ms)"]
-    profiles = {name: results.profiles[name] for name in results.experiments} | {"*teacher*": results.teacher_profile}
     lines = [
         [name, *(cell for form in FORMS for cell in _speed_cells(profile.at(size, form)))]
-        for name, profile in profiles.items()
+        for name, profile in _all_profiles(results).items()
     ]
     return markdown(header, lines)
+
+
+def _all_profiles(results: Results) -> dict[str, Profile]:
+    rows = {name: results.profiles[name] for name in results.experiments if name in results.profiles}
+    return rows | {"*teacher*": results.teacher_profile}
 
 
 def _speed_cells(speed: Speed | None) -> list[str]:
@@ -166,14 +183,22 @@ def _speed_cells(speed: Speed | None) -> list[str]:
     return [number(speed.fps), number(speed.latency_ms), number(speed.latency_p95_ms)]
 
 
-def training_table(results: Results) -> str:
-    """What each row's training took, mean over the seeds."""
+def training_table(summaries: Sequence[RowSummary]) -> str:
+    """What one training of each row takes, mean over the seeds, beside what it gains."""
     lines = []
-    for name in results.experiments:
-        infos = [run.info for run in results.of(name)]
-        values = zip(*((i.train_minutes, i.images_per_second, i.peak_memory_mb) for i in infos), strict=True)
-        lines.append([name, *(number(mean(value)) for value in values)])
-    return markdown(["row", "minutes", "images per second", "peak memory, MB"], lines)
+    for row in summaries:
+        costs = (row.train_minutes, row.device_hours, row.images_per_second, row.peak_memory_mb)
+        gain = (NONE, NONE) if row.experiment == BASELINE else (points(row.delta.mean), _per_hour(row, summaries))
+        lines.append([row.experiment, *(number(cost) for cost in costs), *gain])
+    header = ["row", "minutes", "device hours", "images per second", "peak memory, MB", "Δ mIoU", "Δ per extra hour"]
+    return markdown(header, lines)
+
+
+def _per_hour(row: RowSummary, summaries: Sequence[RowSummary]) -> str:
+    """Points gained for each device hour that a training takes longer than the baseline's; none where it does not."""
+    baseline = next((other.device_hours for other in summaries if other.experiment == BASELINE), math.nan)
+    extra = row.device_hours - baseline
+    return points(row.delta.mean / extra) if extra > 0 else NONE
 
 
 def paper_table(results: Results) -> str:
@@ -181,14 +206,16 @@ def paper_table(results: Results) -> str:
     header = ["row", "mIoU ¼ grid", "paper", "params (M)", "paper", "GMACs, paper's count", "paper", "FPS", "paper"]
     lines = []
     for name in results.experiments:
-        ours = _paper_columns(results, (run.metrics for run in results.of(name)), results.profiles[name])
+        ours = _paper_columns(results, (run.metrics for run in results.of(name)), results.profiles.get(name))
         lines.append([name, *_side_by_side(ours, PAPER_ROWS.get(name))])
     ours = _paper_columns(results, [results.teacher], results.teacher_profile)
     lines.append(["*teacher*", *_side_by_side(ours, PAPER_ROWS["teacher"])])
     return markdown(header, lines)
 
 
-def _paper_columns(results: Results, metrics: Iterable[Metrics], profile: Profile) -> list[str]:
+def _paper_columns(results: Results, metrics: Iterable[Metrics], profile: Profile | None) -> list[str]:
+    if profile is None:
+        return [percent(m.miou_quarter for m in metrics), NONE, NONE, NONE]
     costs = (profile.params_m, profile.gmacs_paper, _headline_speed(results, profile, "trained").fps)
     return [percent(m.miou_quarter for m in metrics), *(number(cost) for cost in costs)]
 
@@ -207,10 +234,22 @@ def markdown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 def percent(values: Iterable[float], *, sign: str = "", spread: bool = True) -> str:
     """Fractions as the mean in percent, with ± the sample standard deviation when there are several."""
     values = [100 * value for value in values]
-    if any(math.isnan(value) for value in values):
+    if not values or any(math.isnan(value) for value in values):
         return NONE
     deviation = f" ± {stdev(values):.2f}" if spread and len(values) > 1 else ""
     return f"{mean(values):{sign}.2f}{deviation}"
+
+
+def points(fraction: float) -> str:
+    """A difference as points of mIoU, with its sign."""
+    return NONE if math.isnan(fraction) else f"{100 * fraction:+.2f}"
+
+
+def interval(difference: Difference) -> str:
+    """The 95 % interval in points."""
+    if math.isnan(difference.low):
+        return NONE
+    return f"{points(difference.low)} to {points(difference.high)}"
 
 
 def number(value: float) -> str:

@@ -9,6 +9,7 @@ from effiseg.report import figures
 from effiseg.report.build import build_report
 
 Make = Callable[..., Any]
+SHOWN_BY = {"norm_scatter": "norms", "panels": "predictions"}
 
 
 @pytest.fixture
@@ -25,6 +26,8 @@ def test_summary_and_files(make_study: Make) -> None:
     assert {path.relative_to(study.out) for path in study.out.rglob("*") if path.is_file()} == {
         Path("comparison.csv"),
         Path("comparison.md"),
+        Path("summary.csv"),
+        Path("classes.csv"),
         Path("figures/panels.png"),
     }
     names = {"baseline-0", "baseline-1", "kd-0", "kd-1", "teacher-0", "largest_class", "colour_lookup"}
@@ -58,8 +61,8 @@ def test_a_failure_leaves_the_old_report(make_study: Make) -> None:
     study = make_study()
     study.out.mkdir()
     (study.out / "comparison.md").write_text("old")
-    (study.root / "results/train/tanh-0/panels.npz").write_bytes(b"PK damaged")
-    with pytest.raises(EffiSegError, match=r"panels\.npz: not a readable \.npz file"):
+    (study.root / "results/train/tanh-0/predictions.zip").write_bytes(b"PK damaged")
+    with pytest.raises(EffiSegError, match=r"predictions\.zip: not a readable archive"):
         build_report(study.config, study.root, study.out)
     assert [path.name for path in study.out.iterdir()] == ["comparison.md"]
     assert (study.out / "comparison.md").read_text() == "old"
@@ -72,10 +75,10 @@ def test_a_failure_leaves_the_old_report(make_study: Make) -> None:
         "results/train/tanh-0/metrics.json",
         "results/teacher/metrics.json",
         "results/floors.json",
-        "results/train/tanh-0/panels.npz",
+        "results/train/tanh-0/images.npz",
+        "results/train/tanh-0/predictions.zip",
         "results/train/tanh-0/norms.npz",
         "history/distill/kd-0.csv",
-        "history/distill/kd-0.json",
         "history/teacher.csv",
         "profiles/distill/kd.json",
         "profiles/teacher.json",
@@ -85,7 +88,7 @@ def test_a_failure_leaves_the_old_report(make_study: Make) -> None:
 def test_missing_and_damaged_files_are_named(
     make_study: Make, monkeypatch: pytest.MonkeyPatch, name: str, damage: str
 ) -> None:
-    drawn = {key: figures.FIGURES[key] for key in ("norm_scatter", "panels") if key.split("_")[0] in name}
+    drawn = {key: figures.FIGURES[key] for key in ("norm_scatter", "panels") if SHOWN_BY[key] in name}
     monkeypatch.setattr(figures, "FIGURES", drawn)
     study = make_study(study={"experiments": ["tanh"], "distillation": ["kd"]})
     file = study.root / name
@@ -99,6 +102,14 @@ def test_missing_and_damaged_files_are_named(
     assert str(file) in message and "\n" not in message
     assert "dvc repro" in message or "prepare" in message
     assert not list(study.out.glob("*"))
+
+
+@pytest.mark.parametrize("damage", ["", "{"])
+def test_a_damaged_record_of_a_training_is_named(make_study: Make, damage: str) -> None:
+    study = make_study(study={"experiments": ["tanh"], "distillation": ["kd"]})
+    (study.root / "history/distill/kd-0.json").write_text(damage)
+    with pytest.raises(EffiSegError, match=r"history/distill/kd-0\.json: not valid JSON .*dvc repro"):
+        build_report(study.config, study.root, study.out)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from effiseg.data.predictions import write_predictions
 from effiseg.errors import EffiSegError
 from effiseg.report.classes import class_distribution, class_iou_radar
 from effiseg.report.collect import Results, collect
@@ -127,7 +128,7 @@ def test_panels_show_truth_and_predictions_in_the_data_sets_colours(make_study: 
     label = results.data.val.labels[0]
     assert tuple(truth[0, 0]) == results.data.colours[label[0, 0]]
     assert tuple(truth[-1, 0]) == (0, 0, 0)  # void
-    prediction = results.of("baseline")[0].panels()[1][0]
+    (prediction,) = results.of("baseline")[0].predictions([results.data.val.names[0]], results.data.full_size)
     np.testing.assert_array_equal(
         figure.axes[8].images[0].get_array(), np.array(results.data.colours, np.uint8)[prediction]
     )
@@ -135,9 +136,10 @@ def test_panels_show_truth_and_predictions_in_the_data_sets_colours(make_study: 
 
 def test_panels_of_another_data_set_are_refused(make_study: Make) -> None:
     study = make_study()
-    file = study.root / "results/train/tanh-0/panels.npz"
-    np.savez(file, indices=np.arange(4), predictions=np.zeros((4, 8, 16), np.uint8))
-    with pytest.raises(EffiSegError, match=r"tanh-0/panels.npz: does not fit .*dvc repro"):
+    with write_predictions(study.root / "results/train/tanh-0/predictions.zip") as add:
+        for i in range(4):
+            add(f"val_{i}", np.zeros((8, 16), np.uint8))
+    with pytest.raises(EffiSegError, match=r"tanh-0/predictions.zip: does not fit .*dvc repro"):
         panels(results_of(study))
 
 
