@@ -16,8 +16,8 @@ def main() -> None:
     with track("report", config.data.source) as tracker:
         summary = build_report(config, Path(), OUT)
         tracker.metrics(summary.metrics)
-        for path in (OUT / "comparison.csv", OUT / "comparison.md"):
-            tracker.artifact(path)
+        for name in ("comparison.csv", "comparison.md", "summary.csv", "classes.csv"):
+            tracker.artifact(OUT / name)
         tracker.artifact(OUT / "figures", "figures")
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pandas as pd
+
 from effiseg.config import Config
 from effiseg.report.collect import Results, collect
 from effiseg.report.figures import write_figures
@@ -20,7 +22,8 @@ class ReportSummary:
     """What tracking shows of a report.
 
     Attributes:
-        metrics: "<experiment>-<seed>.<score>" -> final value, of rows, teacher and floors ("largest_class.miou").
+        metrics: "<experiment>-<seed>.<score>" -> final value, of rows, teacher and floors ("largest_class.miou"), and
+            "<experiment>.<column>" -> value of the row in summary.csv.
         figures: the written figures.
     """
 
@@ -54,13 +57,19 @@ def build_report(config: Config, root: Path, out: Path) -> ReportSummary:
         figures = write_figures(results, new / "figures")
         for part in new.iterdir():
             _replace(out / part.name, part)
-    return ReportSummary(_final_metrics(results), [out / "figures" / figure.name for figure in figures])
+    metrics = _final_metrics(results) | _row_metrics(tables["summary"])
+    return ReportSummary(metrics, [out / "figures" / figure.name for figure in figures])
 
 
 def _replace(old: Path, new: Path) -> None:
     if old.is_dir():
         shutil.rmtree(old)
     new.replace(old)
+
+
+def _row_metrics(summary: pd.DataFrame) -> dict[str, float]:
+    columns = ("miou_mean", "miou_std", "delta_mean", "delta_low", "delta_high")
+    return {f"{row.experiment}.{key}": getattr(row, key) for row in summary.itertuples() for key in columns}
 
 
 def _final_metrics(results: Results) -> dict[str, float]:

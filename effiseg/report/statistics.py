@@ -83,7 +83,7 @@ class Bootstrap:
         return ious(counts.sum(axis=0)), ious(resampled)
 
     def differences(
-        self, row: Mapping[int, tuple[Floats, Floats]], baseline: Mapping[int, tuple[Floats, Floats]]
+        self, row: Mapping[int, tuple[Floats, Floats]], baseline: Mapping[int, tuple[Floats, Floats]], classes: int
     ) -> list[Difference]:
         """Row minus baseline over the seeds that both have: of the mIoU, then of each class's IoU.
 
@@ -91,9 +91,8 @@ class Bootstrap:
             row, baseline: seed -> what `replicate` gave.
         """
         seeds = sorted(row.keys() & baseline.keys())
-        columns = next(iter({**row, **baseline}.values()))[0].size
         if not seeds:
-            return [Difference(math.nan, math.nan, math.nan, 0)] * columns
+            return [Difference(math.nan, math.nan, math.nan, 0)] * (1 + classes)
         observed = np.stack([row[seed][0] - baseline[seed][0] for seed in seeds])
         replicates = np.mean([row[seed][1] - baseline[seed][1] for seed in seeds], axis=0)
         if len(seeds) > 1:

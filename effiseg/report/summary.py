@@ -85,7 +85,7 @@ def summarise(results: Results) -> list[RowSummary]:
     summaries = []
     for name in results.rows:
         runs = results.of(name)
-        deltas = bootstrap.differences(scores[name], baseline)
+        deltas = bootstrap.differences(scores[name], baseline, results.data.num_classes)
         hours = [run.info.train_minutes / 60 * run.info.processes for run in runs]
         summaries.append(
             RowSummary(

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from effiseg.data.labels import CITYSCAPES
 from effiseg.data.prepared import Prepared, Split
-from effiseg.evaluation.evaluate import Evaluation, evaluate, predict_classes, predict_panels, sample_norms
+from effiseg.evaluation.evaluate import Evaluation, evaluate, predict_classes, sample_norms
 from effiseg.evaluation.metrics import scores
 from effiseg.models.norms import DyL, DyT, norm_places
 from effiseg.models.segformer import Segmenter
@@ -195,26 +195,25 @@ def test_a_split_of_void_alone_scores_nan(make_model: MakeModel, make_split: Mak
     assert all(math.isnan(value) for value in evaluation.headline().values())
 
 
-# --- panels -----------------------------------------------------------------------------------------------------------
+# --- predictions ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("images", "panels", "expected"),
-    [(5, 3, [0, 2, 4]), (10, 4, [0, 3, 6, 9]), (3, 1, [0]), (3, 3, [0, 1, 2]), (2, 16, [0, 1]), (1, 4, [0])],
-)
-def test_panels_are_spread_evenly_and_never_repeat(
-    make_model: MakeModel, make_split: MakeSplit, images: int, panels: int, expected: list[int]
-):
-    indices, maps = predict_panels(make_model(), make_split(images), panels, CPU)
-    assert indices.tolist() == expected
-    assert (maps.dtype, maps.shape) == (np.uint8, (len(expected), 64, 128))
-
-
-def test_a_panel_is_the_prediction_that_was_counted(make_model: MakeModel, data: Prepared):
-    model = make_model()
-    _, maps = predict_panels(model, data.val, len(data.val), CPU)
-    confusion = counted_one_by_one(torch.tensor(maps), torch.tensor(data.val.labels))
-    assert torch.equal(confusion, count(model, data.val).full)
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_each_prediction_is_handed_over_as_it_was_counted(make_model: MakeModel, data: Prepared, batch_size: int):
+    maps: dict[int, Tensor] = {}
+    evaluation = evaluate(
+        make_model(),
+        data.val,
+        data.classes,
+        batch_size=batch_size,
+        device=CPU,
+        on_prediction=lambda index, classes: maps.update({index: classes}),
+    )
+    assert sorted(maps) == list(range(len(data.val)))
+    for index, classes in maps.items():
+        assert (classes.dtype, classes.shape) == (torch.uint8, data.full_size)
+        counted = counted_one_by_one(classes[None], torch.tensor(data.val.labels[index : index + 1]))
+        assert torch.equal(counted, evaluation.images[index])
 
 
 # --- norms ------------------------------------------------------------------------------------------------------------

@@ -91,7 +91,7 @@ def test_a_stage_declares_the_parameters_that_it_reads(
     for file in readers:
         for name in re.findall(r"\bconfig\.(\w+)", (code / file).read_text()):
             read |= METHODS.get(name, {name})
-    declared = {str(param).split(".")[0] for param in graph[stage]["params"]}
+    declared = {str(param).split(".")[0] for param in graph[stage].get("params", [])}
 
     assert read - declared - SEEN_ELSEWHERE.get(stage, set()) == set()
 

@@ -35,7 +35,6 @@ PREDICT = """
 import json, mlflow, numpy as np, torch
 from pathlib import Path
 from effiseg.data.prepared import Prepared
-from effiseg.evaluation.evaluate import predict_panels
 from effiseg.models.segformer import load_model
 val = Prepared.open(Path("prepared")).val
 images = np.asarray(val.images[:1]).transpose(0, 2, 3, 1)

@@ -1,14 +1,19 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from effiseg.errors import EffiSegError
 from effiseg.report import figures
 from effiseg.report.build import build_report
+from effiseg.report.summary import SUMMARY_COLUMNS
 
 Make = Callable[..., Any]
+ROW_METRICS = ("miou_mean", "miou_std", "delta_mean", "delta_low", "delta_high")
 SHOWN_BY = {"norm_scatter": "norms", "panels": "predictions"}
 
 
@@ -32,7 +37,8 @@ def test_summary_and_files(make_study: Make) -> None:
     }
     names = {"baseline-0", "baseline-1", "kd-0", "kd-1", "teacher-0", "largest_class", "colour_lookup"}
     scores = ("miou", "miou_quarter", "pixel_accuracy")
-    assert set(summary.metrics) == {f"{name}.{score}" for name in names for score in scores}
+    rows = {f"{row}.{key}" for row in ("baseline", "kd") for key in ROW_METRICS}
+    assert set(summary.metrics) == {f"{name}.{score}" for name in names for score in scores} | rows
     assert summary.metrics["kd-1.miou"] == study.metrics("kd", 1)["miou"]
 
 
@@ -148,3 +154,103 @@ def test_histories_that_are_none(make_study: Make, content: str, expected: str) 
     (study.root / "history/train/tanh-0.csv").write_text(content)
     with pytest.raises(EffiSegError, match=rf"tanh-0\.csv: {expected}"):
         build_report(study.config, study.root, study.out)
+
+
+# --- what is not there ------------------------------------------------------------------------------------------------
+
+
+def summary_of(study: Any) -> pd.DataFrame:
+    return pd.read_csv(study.out / "summary.csv", float_precision="round_trip", keep_default_na=True).set_index(
+        "experiment"
+    )
+
+
+@pytest.mark.usefixtures("one_figure")
+@pytest.mark.parametrize("gone", ["training", "evaluation"])
+def test_a_seed_that_failed_is_left_out_and_named(make_study: Make, gone: str) -> None:
+    study = make_study(study={"experiments": ["baseline", "tanh"], "distillation": [], "seeds": [0, 1, 2]})
+    if gone == "training":  # the evaluation of an older training still lies there
+        (study.root / "history/train/tanh-1.json").unlink()
+    else:
+        shutil.rmtree(study.root / "results/train/tanh-1")
+    build_report(study.config, study.root, study.out)
+    row = summary_of(study).loc["tanh"]
+    assert (row["seeds"], row["missing_seeds"]) == (2, 1)
+    assert row["miou_mean"] == mean(study.metrics("tanh", seed)["miou"] for seed in (0, 2))
+    assert "2 (none of seed 1)" in (study.out / "comparison.md").read_text()
+    assert len(pd.read_csv(study.out / "comparison.csv").query("experiment == 'tanh'")) == 2
+
+
+@pytest.mark.usefixtures("one_figure")
+def test_a_row_that_failed_is_shown_as_such(make_study: Make) -> None:
+    study = make_study(study={"seeds": [0, 1]})
+    for seed in (0, 1):
+        (study.root / f"history/distill/kd-{seed}.json").unlink()
+    build_report(study.config, study.root, study.out)
+    row = summary_of(study).loc["kd"]
+    assert (row["seeds"], row["verdict"]) == (0, "no result")
+    assert row[["miou_mean", "miou_std", "delta_mean", "delta_low", "train_minutes"]].isna().all()
+    assert "| kd | – | – | – | no result |" in (study.out / "comparison.md").read_text()
+    assert "kd" not in set(pd.read_csv(study.out / "classes.csv")["experiment"])
+
+
+@pytest.mark.usefixtures("one_figure")
+def test_without_the_baseline_there_is_no_verdict(make_study: Make) -> None:
+    study = make_study(study={"seeds": [0, 1]})
+    for seed in (0, 1):
+        (study.root / f"history/train/baseline-{seed}.json").unlink()
+    build_report(study.config, study.root, study.out)
+    assert set(summary_of(study)["verdict"]) == {"no result", "no comparison"}
+
+
+def test_a_study_without_any_result_is_refused(make_study: Make) -> None:
+    study = make_study()
+    shutil.rmtree(study.root / "history/train")
+    shutil.rmtree(study.root / "history/distill")
+    with pytest.raises(EffiSegError, match=r"results: no row of the study has a result there; run `dvc repro`"):
+        build_report(study.config, study.root, study.out)
+    assert not study.out.exists()
+
+
+# --- the summary ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("one_figure")
+def test_the_summary_agrees_with_the_comparison_and_with_what_is_tracked(make_study: Make) -> None:
+    study = make_study(study={"seeds": [0, 1, 2]})
+    tracked = build_report(study.config, study.root, study.out).metrics
+    summary = summary_of(study)
+    assert list(summary.reset_index().columns) == list(SUMMARY_COLUMNS)
+    runs = pd.read_csv(study.out / "comparison.csv", float_precision="round_trip").groupby("experiment")
+    for name, row in summary.iterrows():
+        values = runs.get_group(name)
+        assert row["miou_mean"] == pytest.approx(values["miou"].mean(), rel=1e-12)
+        assert row["miou_std"] == pytest.approx(values["miou"].std(), rel=1e-9)
+        assert row["delta_mean"] == pytest.approx(values["delta_miou"].mean(), abs=1e-12)
+        assert row["delta_low"] <= row["delta_mean"] <= row["delta_high"]
+        assert row["train_minutes"] == pytest.approx(values["train_minutes"].mean())
+        assert row["device_hours"] == pytest.approx(values["train_minutes"].mean() / 60)
+        assert tracked[f"{name}.miou_mean"] == row["miou_mean"]
+    assert summary.loc["baseline", "verdict"] == "baseline"
+    assert set(summary["dataset"]) == {"synthetic"}
+
+
+@pytest.mark.usefixtures("one_figure")
+def test_the_classes_have_intervals_of_their_own(make_study: Make) -> None:
+    study = make_study(study={"seeds": [0, 1, 2]})
+    build_report(study.config, study.root, study.out)
+    classes = pd.read_csv(study.out / "classes.csv", float_precision="round_trip").set_index(["experiment", "class"])
+    assert len(classes) == 6 * 19
+    for name in ("road", "car"):
+        gains = [study.metrics("kd", s)["iou"][name] - study.metrics("baseline", s)["iou"][name] for s in range(3)]
+        assert classes.loc[("kd", name), "delta_mean"] == pytest.approx(mean(gains), abs=1e-12)
+    assert classes.loc[("kd", "train")].drop(["seeds", "verdict"]).isna().all()
+    assert classes.loc[("kd", "train"), "verdict"] == "no comparison"
+
+
+@pytest.mark.usefixtures("one_figure")
+def test_held_out_images_are_named_as_such_wherever_scores_stand(make_study: Make) -> None:
+    study = make_study(source="camvid", absent=(), data={"source": "camvid", "held_out": ["train_1", "train_2"]})
+    build_report(study.config, study.root, study.out)
+    assert set(summary_of(study)["dataset"]) == {"camvid (held out: train_1, train_2)"}
+    assert "CamVid, held out: train_1, train_2 (training images, not its" in (study.out / "comparison.md").read_text()

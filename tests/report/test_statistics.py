@@ -42,7 +42,7 @@ def interval(
     images = len(next(iter(row.values())))
     bootstrap = bootstrap or Bootstrap(images)
     scored = ({seed: bootstrap.replicate(c) for seed, c in runs.items()} for runs in (row, baseline))
-    return bootstrap.differences(*scored)[0]
+    return bootstrap.differences(*scored, classes=2)[0]
 
 
 @pytest.mark.parametrize(
@@ -133,6 +133,6 @@ def test_a_class_that_one_image_alone_holds_is_compared_where_it_is_drawn():
     row, baseline = (np.pad(confusions(np.full(20, x), draw), ((0, 0), (0, 1), (0, 1))) for x in (0.8, 0.6))
     row[3, 2], baseline[3, 2] = (0, 10, 90), (0, 50, 50)
     bootstrap = Bootstrap(20)
-    *_, third = bootstrap.differences({0: bootstrap.replicate(row)}, {0: bootstrap.replicate(baseline)})
+    *_, third = bootstrap.differences({0: bootstrap.replicate(row)}, {0: bootstrap.replicate(baseline)}, 3)
     assert third.mean == pytest.approx(0.4)
     assert third.low <= third.mean <= third.high
