@@ -46,14 +46,13 @@ def interval(
 
 
 @pytest.mark.parametrize(
-    ("seeds", "of_seeds", "of_images"),
-    [(3, 0.0, 0.1), (3, 0.03, 0.0), (3, 0.02, 0.1), (5, 0.03, 0.1), (2, 0.02, 0.05)],
-    ids=["images vary", "seeds vary", "both vary", "five seeds", "two seeds"],
+    ("seeds", "of_seeds", "of_images", "gain"),
+    [(3, 0.0, 0.1, 0.03), (3, 0.03, 0.0, 0.03), (3, 0.02, 0.1, 0.0), (5, 0.03, 0.1, 0.03), (2, 0.02, 0.05, 0.03)],
+    ids=["images vary", "seeds vary", "both vary, no gain", "five seeds", "two seeds"],
 )
-@pytest.mark.parametrize("gain", [0.0, 0.03])
 def test_the_interval_holds_the_true_difference_95_times_in_100(seeds, of_seeds, of_images, gain):
     """Each image has a difficulty that both rows share and a gain of its own; each training is better or worse."""
-    draw, images, trials, held = np.random.default_rng(1), 40, 400, 0
+    draw, images, trials, held = np.random.default_rng(1), 40, 250, 0
     bootstrap, base = Bootstrap(images), 0.6
     for _ in range(trials):
         difficulty, own = draw.normal(0, 0.1, images), draw.normal(gain, of_images, images)
@@ -64,8 +63,8 @@ def test_the_interval_holds_the_true_difference_95_times_in_100(seeds, of_seeds,
         found = interval(row, baseline, bootstrap)
         truth = iou_at(base + gain) - iou_at(base)
         held += found.low <= truth <= found.high
-    # the standard error of a share of 0.95 over 400 trials is 0.011
-    assert 0.925 <= held / trials <= 0.995
+    # the standard error of a share of 0.95 over 250 trials is 0.014
+    assert 0.92 <= held / trials <= 0.99
 
 
 def test_more_images_and_more_seeds_narrow_the_interval():
