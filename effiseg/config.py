@@ -17,6 +17,7 @@ from effiseg.errors import EffiSegError
 from effiseg.schema import (
     DISTILLATION_TERMS,
     Data,
+    Deploy,
     Loss,
     Model,
     Profile,
@@ -49,6 +50,7 @@ class Config(Section):
     teacher: Teacher
     study: Study
     profile: Profile
+    deploy: Deploy
     report: Report
     experiments: dict[str, dict[str, Any]]
 
