@@ -29,11 +29,11 @@ def decode(data: bytes, origin: str) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own limit of pixels, which is above ours, and transparency
-            image = Image.open(BytesIO(data), formats=FORMATS)
+            image: Image.Image = Image.open(BytesIO(data), formats=FORMATS)
             if image.width * image.height > MAX_PIXELS:
                 raise EffiSegError(
-                    f"{origin}: {image.width}x{image.height} is more than {MAX_PIXELS // 10**6} million pixels; make it "
-                    "smaller, or cut it into pieces"
+                    f"{origin}: {image.width}x{image.height} is more than {MAX_PIXELS // 10**6} million pixels; "
+                    "make it smaller, or cut it into pieces"
                 )
             image.load()
             if image.mode.startswith("I;16"):
@@ -63,7 +63,9 @@ def read_picture(path: Path) -> Image.Image:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise EffiSegError(f"{path}: cannot be read ({error.strerror}); check where it is and its permissions") from None
+        raise EffiSegError(
+            f"{path}: cannot be read ({error.strerror}); check where it is and its permissions"
+        ) from None
     return decode(data, str(path))
 
 

@@ -61,7 +61,9 @@ def write_png(image: Image.Image, path: Path) -> None:
         partial.write_bytes(buffer.getvalue())
         partial.replace(path)
     except OSError as error:
-        raise EffiSegError(f"{path}: cannot be written ({error.strerror}); free space, or choose another folder") from None
+        raise EffiSegError(
+            f"{path}: cannot be written ({error.strerror}); free space, or choose another folder"
+        ) from None
     finally:
         partial.unlink(missing_ok=True)
 

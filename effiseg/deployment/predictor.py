@@ -1,6 +1,7 @@
 """A network's answer for pictures of any size."""
 
 from collections.abc import Sequence
+from itertools import groupby
 from math import sqrt
 
 import numpy as np
@@ -37,11 +38,12 @@ class Predictor:
         """RGB pictures of any sizes -> trainIds (H, W) of each, at its own size."""
         windows = [_window(picture.height, picture.width, self.card.size) for picture in pictures]
         maps: list[NDArray[np.uint8]] = []
-        for start, end in _equal_runs(windows):
-            images = np.stack([self._scaled(picture, windows[start]) for picture in pictures[start:end]])
-            logits = self.logits(torch.from_numpy(images).permute(0, 3, 1, 2).to(self.device), windows[start])
+        for window, group in groupby(zip(pictures, windows, strict=True), key=lambda pair: pair[1]):
+            together = [picture for picture, _ in group]
+            images = np.stack([self._scaled(picture, window) for picture in together])
+            logits = self.logits(torch.from_numpy(images).permute(0, 3, 1, 2).to(self.device), window)
             # one picture at a time: logits at a camera's resolution are the largest tensors of all
-            for picture, single in zip(pictures[start:end], logits.split(1), strict=True):
+            for picture, single in zip(together, logits.split(1), strict=True):
                 maps.append(predict_classes(single, (picture.height, picture.width))[0].cpu().numpy())
         return maps
 
@@ -96,9 +98,3 @@ def _place(top: int, left: int, part: Tensor, images: Tensor) -> tuple[int, int,
     """How much to pad a window's logits, left, right, above and below, to those of the images."""
     (height, width), (y, x) = part.shape[2:], (top // _GRID, left // _GRID)
     return x, -(-images.shape[3] // _GRID) - x - width, y, -(-images.shape[2] // _GRID) - y - height
-
-
-def _equal_runs(shapes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """(start, end) of neighbours of one shape."""
-    edges = [0, *(i for i in range(1, len(shapes)) if shapes[i] != shapes[i - 1]), len(shapes)]
-    return [(start, end) for start, end in zip(edges, edges[1:], strict=False) if start < end]
