@@ -28,15 +28,17 @@ def coloured(classes: NDArray[np.uint8], colours: Sequence[Colour]) -> Image.Ima
 def overlay(picture: Image.Image, classes: NDArray[np.uint8], space: LabelSpace) -> Image.Image:
     """The colours of trainIds (H, W) laid over a picture (H, W), with a legend of the classes found below."""
     blended = Image.blend(picture, coloured(classes, space.colours), _OPACITY)
-    return _above_legend([blended], [classes], space)
+    return _above_legend([[blended]], [classes], space)
 
 
 def side_by_side(
-    picture: Image.Image, classes: NDArray[np.uint8], truth: NDArray[np.uint8], space: LabelSpace
+    rows: Sequence[tuple[Image.Image, NDArray[np.uint8], NDArray[np.uint8]]], space: LabelSpace
 ) -> Image.Image:
-    """Picture, prediction and truth, both trainIds (H, W), with a legend below."""
-    tiles = [picture, coloured(classes, space.colours), coloured(truth, space.colours)]
-    return _above_legend(tiles, [classes, truth], space)
+    """A line for each picture with its prediction and its truth, both trainIds (H, W), and one legend below."""
+    tiles = [
+        [picture, coloured(found, space.colours), coloured(truth, space.colours)] for picture, found, truth in rows
+    ]
+    return _above_legend(tiles, [classes for _, found, truth in rows for classes in (found, truth)], space)
 
 
 def label_file(classes: NDArray[np.uint8], space: LabelSpace) -> Image.Image:
@@ -68,16 +70,20 @@ def write_png(image: Image.Image, path: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _above_legend(tiles: list[Image.Image], maps: list[NDArray[np.uint8]], space: LabelSpace) -> Image.Image:
-    found = [i for i in np.unique(np.concatenate([each.ravel() for each in maps])) if i < len(space.classes)]
-    across = sum(tile.width for tile in tiles) + _GAP * (len(tiles) - 1)
+def _above_legend(rows: list[list[Image.Image]], maps: list[NDArray[np.uint8]], space: LabelSpace) -> Image.Image:
+    found = sorted(set().union(*(np.unique(each).tolist() for each in maps)) & set(range(len(space.classes))))
+    across = max(sum(tile.width + _GAP for tile in tiles) - _GAP for tiles in rows)
     legend = _legend([space.classes[i] for i in found], [space.colours[i] for i in found], max(across, _NARROWEST))
-    sheet = Image.new("RGB", (legend.width, tiles[0].height + legend.height), "white")
-    left = 0
-    for tile in tiles:
-        sheet.paste(tile, (left, 0))
-        left += tile.width + _GAP
-    sheet.paste(legend, (0, tiles[0].height))
+    down = sum(tiles[0].height + _GAP for tiles in rows) - _GAP
+    sheet = Image.new("RGB", (legend.width, down + legend.height), "white")
+    top = 0
+    for tiles in rows:
+        left = 0
+        for tile in tiles:
+            sheet.paste(tile, (left, top))
+            left += tile.width + _GAP
+        top += tiles[0].height + _GAP
+    sheet.paste(legend, (0, down))
     return sheet
 
 

@@ -25,7 +25,7 @@ from effiseg.errors import EffiSegError
 from effiseg.evaluation.metrics import confusion_matrix, scores
 
 BATCH = 4  # pictures in one pass of the network
-_AHEAD = 2 * BATCH  # pictures decoded before the network asks for them
+_AHEAD = BATCH  # pictures decoded before the network asks for them, and predicted before they are written
 _THREADS = 2  # that decode and write
 _SHOWN_PROBLEMS = 20
 IMAGE_ENDING, LABEL_ENDING = "_leftImg8bit", "_gtFine_labelIds"  # of Cityscapes, where the rest names the sample
@@ -77,8 +77,10 @@ def name_outputs(pictures: Sequence[Path], out: Path) -> dict[Path, Path]:
     """Picture -> the overlay to write, <stem>.png below `out`.
 
     Raises:
-        EffiSegError: two pictures would be written to one file, or one over a picture that is read.
+        EffiSegError: `out` is a file, two pictures would be written to one file, or one over a picture that is read.
     """
+    if out.exists() and not out.is_dir():
+        raise EffiSegError(f"--out {out}: a file, expected a folder to write; choose another")
     outputs: dict[Path, Path] = {}
     taken: dict[Path, Path] = {}
     read = {picture.resolve() for picture in pictures}
@@ -218,7 +220,7 @@ def _write(job: _Job, target: Path, truth: Path | None, space: LabelSpace, label
     else:
         expected = _read_truth(truth, job.found.shape, space)
         confusion = confusion_matrix(torch.from_numpy(job.found), torch.from_numpy(expected), classes)
-        sheet = side_by_side(job.picture, job.found, expected, space)
+        sheet = side_by_side([(job.picture, job.found, expected)], space)
     write_png(sheet, target)
     if labels:
         write_png(label_file(job.found, space), target.with_name(f"{target.stem}_labelIds.png"))

@@ -78,9 +78,11 @@ class Predictor:
 
 
 def _window(height: int, width: int, size: tuple[int, int]) -> tuple[int, int]:
-    """A picture's shape at the area of the training size; the training size itself for pictures of its shape."""
+    """A picture's shape at the area of the training size, on the logits' grid, where windows and mirroring need it; the
+    training size itself for pictures of its shape."""
     scale = sqrt(size[0] * size[1] / (height * width))
-    return max(_SMALLEST, round(height * scale)), max(_SMALLEST, round(width * scale))
+    rows, columns = (max(_SMALLEST, _GRID * round(side * scale / _GRID)) for side in (height, width))
+    return rows, columns
 
 
 def _zoomed(side: int, zoom: float) -> int:

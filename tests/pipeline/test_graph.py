@@ -20,9 +20,18 @@ STAGES = [
     "evaluate_distilled",
     "profile",
     "profile_distilled",
+    "deploy",
+    "deploy_distilled",
+    "predict",
+    "deployment",
     "report",
 ]
-SCRIPTS = {"distill": "train", "evaluate_distilled": "evaluate", "profile_distilled": "profile"}
+SCRIPTS = {
+    "distill": "train",
+    "evaluate_distilled": "evaluate",
+    "profile_distilled": "profile",
+    "deploy_distilled": "deploy",
+}
 # a row is merged from these; its own lines are declared as experiments.<row>
 ROW = {"model", "loss", "train", "experiments"}
 METHODS = {"row": ROW, "teacher_row": {"teacher", "loss", "train"}, "stage_of": set(), "runs": {"study", "experiments"}}
@@ -36,6 +45,8 @@ SEEN_ELSEWHERE = {
     "evaluate_distilled": {"data", *ROW},
     "profile": {"study", *ROW},  # study.seeds[0] stands in the deps; the row: through the model's config.json
     "profile_distilled": {"study", *ROW},
+    "deploy": {"data", *ROW},  # through prepared and the trained model, as above
+    "deploy_distilled": {"data", *ROW},
 }
 
 
