@@ -40,7 +40,7 @@ class Parity:
 
 
 def export_files(model: Segmenter, card: Card, data: Prepared, folder: Path, *, calibration: int) -> list[Parity]:
-    """Write model.onnx, model_fp16.onnx, model_int8.onnx and checkpoint/ into `folder`, which must exist.
+    """Write checkpoint/, model.onnx, model_fp16.onnx and model_int8.onnx into `folder`, which must exist.
 
     Args:
         model: the trained network, on the CPU.
@@ -49,18 +49,20 @@ def export_files(model: Segmenter, card: Card, data: Prepared, folder: Path, *, 
     Raises:
         EffiSegError: a file answers otherwise than the trained network, beyond its tolerance.
     """
-    float32, half, int8 = (folder / name for name in ("model.onnx", *REDUCED))
-    write_float32(deploy(model), float32, card)
-    write_half_stored(float32, half, card)
-    write_int8(float32, int8, card, _spread(data.train, calibration))
-    write_checkpoint(model, folder / CHECKPOINT, card)
-    openers: dict[str, Callable[[], nn.Module]] = {
-        path.name: lambda path=path: OnnxSegmenter(path)  # type: ignore[misc]
-        for path in (float32, half, int8)
+    float32 = folder / "model.onnx"
+    writers: dict[str, Callable[[Path], None]] = {
+        CHECKPOINT: lambda path: write_checkpoint(model, path, card),
+        float32.name: lambda path: write_float32(deploy(model), path, card),
+        "model_fp16.onnx": lambda path: write_half_stored(float32, path, card),
+        "model_int8.onnx": lambda path: write_int8(float32, path, card, _spread(data.train, calibration)),
     }
-    openers[CHECKPOINT] = lambda: open_checkpoint(folder / CHECKPOINT)[0]
     images = torch.from_numpy(_spread(data.val, COMPARED))
-    return [_compare(name, model, opener(), images) for name, opener in openers.items()]
+    parities = []
+    for name, write in writers.items():
+        write(folder / name)
+        other = open_checkpoint(folder / name)[0] if name == CHECKPOINT else OnnxSegmenter(folder / name)
+        parities.append(_compare(name, model, other, images))
+    return parities
 
 
 @torch.inference_mode()

@@ -34,6 +34,7 @@ COLUMNS = (
     "threads",
 )
 FLOAT32 = {"torch_deployed_bf16": "torch_deployed", "onnx_fp16": "onnx", "onnx_int8": "onnx"}  # in the same runtime
+_NOISE = 0.03  # of a ratio of latencies
 _MARKERS = ("o", "s", "D", "^", "v", "P")
 
 _EXPLANATION = f"""\
@@ -41,8 +42,8 @@ _EXPLANATION = f"""\
   its layers in bfloat16. All three come from one file of weights.
 - `onnx`: the deployed form as a file for ONNX Runtime. `onnx_fp16`: its weights stored in float16, computed in float32.
   `onnx_int8`: its convolutions in 8 bits, calibrated on training images, its other weights stored in float16.
-- Latency is from uint8 pixels to the class map of the same size, one image at a time; peak memory is what opening the
-  form and one image add to the process.
+- Latency is from uint8 pixels to the class map of the same size, one image at a time, all forms in turn;
+  peak memory is what opening the form and one image add to the process.
 - Pixels changed: the share of the validation split's pixels that are predicted otherwise than by `torch`. A form that
   claims to be exact (float32) may change {EXACT:.2%}; the stage fails beyond that.
 - To float32: how many times as fast as the same runtime's float32 form.
@@ -190,7 +191,7 @@ def _ratio(latency: dict[str, float], form: str) -> str:
     if form not in FLOAT32:
         return ""
     ratio = latency[FLOAT32[form]] / latency[form]
-    return f"{ratio:.2f}" if ratio >= 1 else f"{ratio:.2f} (slower)"
+    return f"{ratio:.2f} (slower)" if ratio < 1 - _NOISE else f"{ratio:.2f}"
 
 
 def _option_table(options: OptionsRecord) -> str:
