@@ -1,7 +1,7 @@
 """The deployed form as ONNX files: in float32, with smaller weights, and with 8-bit convolutions."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,8 +19,9 @@ from effiseg.deployment.card import Card
 from effiseg.errors import EffiSegError
 from effiseg.models.export import export_onnx
 
-# Measured on a CPU with VNNI: 8-bit convolutions are faster than float32, 8-bit matrix products slower, since the
-# LayerNorm, GELU or softmax around each of them works in float32 and every change of type is a pass over the map.
+# `make bench` measures which operators pay: on a CPU with VNNI, 8-bit convolutions are faster than float32 and 8-bit
+# matrix products slower; the norms, GELUs and softmaxes around these stay in float32, and every change of type is a
+# pass over the map.
 QUANTISED = ("Conv",)
 _LAYERS = ("Conv", "Gemm", "MatMul")
 
@@ -98,19 +99,24 @@ def write_int8(source: Path, path: Path, card: Card, images: NDArray[np.uint8]) 
     Args:
         images: (N, 3, H, W), training images, by whose smallest and largest activations the scales are chosen.
     """
+    quantise(source, path, images, QUANTISED)
+    model = onnx.load(path)
+    _store_half(model)
+    _save(model, path, card)
+
+
+def quantise(source: Path, path: Path, images: NDArray[np.uint8], operators: Sequence[str]) -> None:
+    """The float32 file `source` with all operators of these types in 8 bits, scaled by `images` (N, 3, H, W)."""
     with _quiet():
         quantize_static(
             source,
             path,
             _Images(images),
-            op_types_to_quantize=list(QUANTISED),
+            op_types_to_quantize=list(operators),
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
         )
-    model = onnx.load(path)
-    _store_half(model)
-    _save(model, path, card)
 
 
 def _store_half(model: onnx.ModelProto) -> None:
