@@ -1,6 +1,5 @@
 """Predictions as pictures: overlays with a legend, label files, and side by side with the truth."""
 
-import os
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -58,7 +57,7 @@ def write_png(image: Image.Image, path: Path) -> None:
     """
     buffer = BytesIO()
     image.save(buffer, "PNG")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.partial")
     try:
         partial.write_bytes(buffer.getvalue())
         partial.replace(path)

@@ -10,11 +10,11 @@ from effiseg.deployment.card import Card
 from effiseg.deployment.checkpoint import write_checkpoint
 from effiseg.models.segformer import Segmenter
 from effiseg.pipeline.tracking import download, track
+from effiseg.pipeline.training import NEEDED_BY_MODEL
 
 ALIAS = "best"
 CHECKPOINT = "checkpoint"
 SERVED = Path(__file__).with_name("served.py")
-NEEDED = ("torch", "transformers", "safetensors", "pydantic", "numpy", "pillow", "tqdm")  # by served.py
 
 
 def register_run(model: Segmenter, card: Card) -> str:
@@ -36,7 +36,7 @@ def register_run(model: Segmenter, card: Card) -> str:
             tags,
             code=SERVED,
             folder=folder,
-            requirements=[f"{package}=={version(package)}" for package in NEEDED],
+            requirements=[f"{package}=={version(package)}" for package in NEEDED_BY_MODEL],
         )
 
 

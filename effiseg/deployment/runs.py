@@ -56,7 +56,7 @@ def find_run(config: Config, data: Prepared, name: str) -> FinishedRun:
     fields: dict[str, Any] = {
         "experiment": row,
         "seed": seed,
-        "git_commit": record.get("git_commit"),
+        "git_commit": record.get("git_commit") or "",
         "data_digest": data.digest,
         "miou": metrics.get("miou"),
         "source": data.source,
