@@ -230,7 +230,7 @@ def test_a_model_that_is_not_there_says_what_to_run(copy: Study) -> None:
     assert not (copy.folder / "exports").exists()
 
 
-def test_a_damaged_picture_ends_with_status_1_after_the_others(story: Study, tmp_path: Path) -> None:
+def test_a_damaged_picture_ends_with_status_1_after_the_others(story: Story, tmp_path: Path) -> None:
     whole = (story.study.folder / PICTURE).read_bytes()
     (tmp_path / "in").mkdir()
     for name, content in {"a": whole, "b": whole[:500], "c": whole}.items():
@@ -242,3 +242,26 @@ def test_a_damaged_picture_ends_with_status_1_after_the_others(story: Study, tmp
     assert done.returncode == 1
     assert "error: 1 of 3 pictures could not be predicted, the others are written: [1] " in done.stderr
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
+
+
+def test_a_killed_prediction_leaves_whole_pictures_only(story: Story, tmp_path: Path) -> None:
+    whole = (story.study.folder / PICTURE).read_bytes()
+    (tmp_path / "in").mkdir()
+    for i in range(500):
+        (tmp_path / f"in/{i}.png").write_bytes(whole)
+    out = tmp_path / "out"
+
+    command = ("predict", str(tmp_path / "in"), "--model", "kd-0", "--out", str(out))
+    process = story.study.start("python", "-m", "effiseg", *command)
+    while len(list(out.glob("*.png"))) < 5:
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    process.terminate()
+    process.communicate(timeout=60)
+
+    assert process.returncode == 143
+    written = list(out.iterdir())
+    assert 5 <= len(written) < 500
+    for path in written:
+        assert path.suffix == ".png" and not path.name.startswith(".")
+        Image.open(path).load()
