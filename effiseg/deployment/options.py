@@ -22,7 +22,7 @@ OPTIONS = {
     "plain": {},
     "flip": {"flip": True},
     "zoom 1.5": {"zoom": 1.5},
-    "zoom 1.5, flip": {"zoom": 1.5, "flip": True},
+    "zoom 1.5 and flip": {"zoom": 1.5, "flip": True},
     "zoom 2": {"zoom": 2.0},
 }
 
