@@ -30,6 +30,7 @@ from benchmarks.stock import Stock, training_step
 from effiseg.data.prepare import prepare
 from effiseg.data.prepared import Prepared
 from effiseg.data.synthetic import synthesize
+from effiseg.deployment.onnx_file import quantise
 from effiseg.models import Deployed, deploy
 from effiseg.models.export import export_onnx
 from effiseg.models.segformer import build_model
@@ -107,6 +108,30 @@ def tanh_linear() -> Iterator[Result]:
     yield _compared("tanh_linear_deployed_onnx", ours, other, None, f"{note}, both ONNX Runtime")
 
 
+def quantised() -> Iterator[Result]:
+    """Which operators of the deployed baseline pay in 8 bits."""
+    images, _ = batch(1, IMAGE_SIZE, CPU)
+    _, deployed = networks(row("baseline").model)
+    kinds = {"convolutions": ["Conv"], "products": ["Gemm", "MatMul"], "both": ["Conv", "Gemm", "MatMul"]}
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "model.onnx")
+        export_onnx(deployed, source)
+        sessions = {"float32": _opened(source)}
+        for kind, operators in kinds.items():
+            quantise(source, Path(folder, f"{kind}.onnx"), images.numpy(), operators)
+            sessions[kind] = _opened(Path(folder, f"{kind}.onnx"))
+    pixels = {"images": images.numpy()}
+    note = f"one image of {IMAGE_SIZE[0]}x{IMAGE_SIZE[1]}, uint8 pixels to logits, B0 deployed, ONNX Runtime; "
+    for kind, operators in kinds.items():
+        ours, other = (
+            (lambda kind=kind: sessions[kind].run(None, pixels)),
+            lambda: sessions["float32"].run(None, pixels),
+        )
+        yield _compared(
+            f"int8_{kind}", ours, other, None, f"{note}ours: {', '.join(operators)} in int8; other: float32"
+        )
+
+
 def data() -> Iterator[Result]:
     """An epoch's images and labels as batches in memory, without augmentation, which is the same for both ways."""
     with tempfile.TemporaryDirectory() as folder:
@@ -144,6 +169,7 @@ CPU_ROWS: tuple[Callable[[], Iterator[Result]], ...] = (
     b0_inference,
     b2_inference,
     tanh_linear,
+    quantised,
     data,
     evaluation,
 )
@@ -177,11 +203,15 @@ def networks(model: Model) -> tuple[Stock, Deployed]:
 
 
 def _session(network: nn.Module) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as folder:
         export_onnx(network, Path(folder, "model.onnx"))
-        return onnxruntime.InferenceSession(Path(folder, "model.onnx"), options, providers=["CPUExecutionProvider"])
+        return _opened(Path(folder, "model.onnx"))
+
+
+def _opened(path: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def _stock_step(name: str, *, teacher_head: bool = True) -> Callable[[], None]:

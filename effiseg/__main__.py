@@ -9,21 +9,32 @@ from effiseg.pipeline import cli
 from effiseg.pipeline.workspace import GENERATED
 from effiseg.presets import apply_preset, preset_names
 
+MODEL = "<row>-<seed> of the study, an exported .onnx file or checkpoint folder, or models:/NAME@ALIAS"
+
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m effiseg", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    preset = commands.add_parser("preset", help="lay a set of differences over params.yaml")
-    preset.add_argument("name", help=f"one of: {', '.join(preset_names())}")
-    preset.add_argument("--root", help="where your data lies (data.root)")
-    commands.add_parser("check", help="check params.yaml as a whole, and that data.root is there")
-    arguments = parser.parse_args()
-    if arguments.command == "check":
+    arguments = _parser().parse_args()
+    if arguments.command == "preset":
+        preset(arguments.name, arguments.root)
+    elif arguments.command == "check":
         check()
-        return
-    changes = apply_preset(arguments.name, arguments.root)
+    else:
+        # imported late: torch costs seconds, which the commands above need not wait for
+        from effiseg.deployment import commands
+
+        if arguments.command == "export":
+            commands.export(arguments.run, arguments.out)
+        elif arguments.command == "predict":
+            commands.predict_pictures(arguments)
+        else:
+            commands.register(arguments.row)
+
+
+def preset(name: str, root: str | None) -> None:
+    """Lay a preset over params.yaml and tell what changed."""
+    changes = apply_preset(name, root)
     print("\n".join(changes) if changes else "params.yaml has these settings already")
-    if arguments.root is None:
+    if root is None:
         print("data.root is as it was; set it to the folder that holds your data, or give --root")
 
 
@@ -34,6 +45,38 @@ def check() -> None:
     if not root.is_dir() and root != GENERATED:
         raise EffiSegError(f"data.root: {root} is not a folder; set it to the folder that holds your data")
     print(f"params.yaml is valid: {len(config.runs())} trainings on {config.data.source}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m effiseg", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    preset = commands.add_parser("preset", help="lay a set of differences over params.yaml")
+    preset.add_argument("name", help=f"one of: {', '.join(preset_names())}")
+    preset.add_argument("--root", help="where your data lies (data.root)")
+    commands.add_parser("check", help="check params.yaml as a whole, and that data.root is there")
+    export = commands.add_parser("export", help="write a finished row as ONNX files and a transformers checkpoint")
+    export.add_argument("run", help="<row>-<seed> of the study, for example baseline-0")
+    export.add_argument("--out", type=Path, help="the folder to write (exports/<run>)")
+    predict = commands.add_parser("predict", help="colour pictures by a model's answer")
+    predict.add_argument("pictures", nargs="+", help="pictures, folders of pictures, or patterns")
+    predict.add_argument("--model", required=True, help=MODEL)
+    predict.add_argument("--out", type=Path, required=True, help="the folder to write")
+    predict.add_argument(
+        "--labels", action="store_true", help="also write label files with the data set's official ids"
+    )
+    predict.add_argument("--truth", type=Path, help="folder of label files: shows them beside, and tells the mIoU")
+    predict.add_argument("--flip", action="store_true", help="average with the answer for the mirrored picture")
+    predict.add_argument("--zoom", type=_zoom, default=1.0, help="above 1: this much larger, in overlapping windows")
+    register = commands.add_parser("register", help="put the best row into MLflow's registry under the alias `best`")
+    register.add_argument("--row", help="<row>-<seed>, in place of that of the highest mIoU")
+    return parser
+
+
+def _zoom(text: str) -> float:
+    zoom = float(text)
+    if not 1 <= zoom <= 8:
+        raise argparse.ArgumentTypeError(f"{text} is not between 1 and 8")
+    return zoom
 
 
 if __name__ == "__main__":

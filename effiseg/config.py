@@ -17,6 +17,7 @@ from effiseg.errors import EffiSegError
 from effiseg.schema import (
     DISTILLATION_TERMS,
     Data,
+    Deploy,
     Loss,
     Model,
     Profile,
@@ -49,6 +50,7 @@ class Config(Section):
     teacher: Teacher
     study: Study
     profile: Profile
+    deploy: Deploy
     report: Report
     experiments: dict[str, dict[str, Any]]
 
@@ -70,6 +72,10 @@ class Config(Section):
     def stage_of(self, name: str) -> Literal["train", "distill"]:
         """The stage that trains the row: `distill` when it stands in study.distillation."""
         return "distill" if name in self.study.distillation else "train"
+
+    def run_path(self, name: str, seed: int) -> str:
+        """Where the files of one training lie below models/, history/ and results/."""
+        return f"{self.stage_of(name)}/{name}-{seed}"
 
     def teacher_row(self) -> Row:
         """What `teacher.source: train` trains: the baseline's settings with `teacher.overrides`, from labels alone."""

@@ -250,6 +250,10 @@ class Profile(Section):
     repeats: Positive
 
 
+class Deploy(Section):
+    calibration: Positive
+
+
 class Report(Section):
     panels: Annotated[int, Field(ge=1, le=16)]
 

@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -12,13 +13,14 @@ from effiseg.errors import EffiSegError
 OPSET = 20  # the first with GELU as one operator
 
 
-def export_onnx(model: nn.Module, path: Path) -> None:
+def export_onnx(model: nn.Module, path: Path, outputs: Sequence[str] = ("logits",)) -> None:
     """Write one self-contained ONNX file, whole or not at all.
 
     Input `images`: uint8 (N, 3, H, W), RGB; output `logits`: float (N, classes, H/4, W/4). Batch and size are free.
 
     Args:
         model: uint8 images to logits, on the CPU; best a deployed form.
+        outputs: names of what the model gives, when that is something else.
 
     Raises:
         EffiSegError: the path's folder does not exist, or the path is a folder.
@@ -37,7 +39,7 @@ def export_onnx(model: nn.Module, path: Path) -> None:
             dynamo=True,
             dynamic_shapes=({0: free, 2: free, 3: free},),
             input_names=["images"],
-            output_names=["logits"],
+            output_names=list(outputs),
             opset_version=OPSET,
             verbose=False,
         )

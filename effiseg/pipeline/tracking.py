@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -85,22 +86,27 @@ class Tracker:
     def model(self, folder: Path, requirements: list[str]) -> None:
         """Keep a model folder as an MLflow model: images (N, H, W, 3) uint8 in, class maps (N, H, W) out."""
 
-        def log() -> None:
-            with warnings.catch_warnings():
-                # MLflow would rather infer the signature that is given, and sets warning filters of its own
-                warnings.showwarning = lambda *_, **__: None
-                from effiseg.pipeline.pyfunc import signature
+        self._try(lambda: _log_pyfunc(PYFUNC, "model", folder, requirements))
 
-                mlflow.pyfunc.log_model(
-                    name="model",
-                    python_model=str(PYFUNC),
-                    artifacts={"model": str(folder)},
-                    code_paths=[str(PYFUNC.parents[1])],
-                    pip_requirements=requirements,
-                    signature=signature(),
-                )
+    def register(
+        self, name: str, alias: str, tags: Mapping[str, str], *, code: Path, folder: Path, requirements: list[str]
+    ) -> str:
+        """Keep a folder, run by `code`, as the newest version of the registered model `name`; `alias` then means it.
 
-        self._try(log)
+        Returns:
+            models:/<name>@<alias>
+
+        Raises:
+            EffiSegError: the registry refuses it. Unlike what is logged beside other work, this is the work.
+        """
+        try:
+            info = _log_pyfunc(code, folder.name, folder, requirements, registered_model_name=name)
+            for key, value in tags.items():
+                self._client.set_model_version_tag(name, info.registered_model_version, key, value)
+            self._client.set_registered_model_alias(name, alias, info.registered_model_version)
+        except (MlflowException, OSError) as error:
+            raise _unusable(error) from None
+        return f"models:/{name}@{alias}"
 
     def flush(self) -> None:
         """Send the waiting numbers."""
@@ -144,11 +150,7 @@ def track(
         parent = _prepare_store(f"study-{source}{suffix}")
         run = _start(name + suffix, parent, resume)
     except (MlflowException, OSError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise EffiSegError(
-            f"MLflow at {mlflow.get_tracking_uri()} cannot be used ({reason}); start that server, or unset "
-            "MLFLOW_TRACKING_URI to use mlflow.db in the repository"
-        ) from None
+        raise _unusable(error) from None
     tracker = Tracker(run)
     tracker.tags(_provenance(experiment) | dict(tags or {}))
     status = "FAILED"
@@ -163,11 +165,58 @@ def track(
         tracker._try(lambda: mlflow.end_run(status))
 
 
+def download(uri: str, folder: Path) -> Path:
+    """Fetch a file or folder of a registered model (models:/<name>@<alias>/<path>) into `folder`; nothing of it runs.
+
+    Raises:
+        EffiSegError: there is no such model or path, or the store cannot be reached.
+    """
+    _choose_store()
+    try:
+        return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
+    except (MlflowException, OSError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise EffiSegError(
+            f"{uri}: not to be had from MLflow at {mlflow.get_tracking_uri()} ({reason}); put a row there with "
+            "`python -m effiseg register`"
+        ) from None
+
+
+def _log_pyfunc(code: Path, artifact: str, folder: Path, requirements: list[str], **options: Any) -> Any:
+    """Log a folder as a model of the current run; `code` is the file of this package that MLflow runs to load it."""
+    with warnings.catch_warnings():
+        # MLflow would rather infer the signature that is given, and sets warning filters of its own
+        warnings.showwarning = lambda *_, **__: None
+        package = Path(__file__).parents[1]
+        module = import_module(".".join(code.relative_to(package.parent).with_suffix("").parts))
+        return mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(code),
+            artifacts={artifact: str(folder)},
+            code_paths=[str(package)],
+            pip_requirements=requirements,
+            signature=module.signature(),
+            **options,
+        )
+
+
+def _unusable(error: Exception) -> EffiSegError:
+    reason = " ".join(str(error).split())[:300]
+    return EffiSegError(
+        f"MLflow at {mlflow.get_tracking_uri()} cannot be used ({reason}); start that server, or unset "
+        "MLFLOW_TRACKING_URI to use mlflow.db in the repository"
+    )
+
+
+def _choose_store() -> None:
+    if "MLFLOW_TRACKING_URI" not in os.environ:
+        mlflow.set_tracking_uri(f"sqlite:///{repository() / 'mlflow.db'}")
+
+
 def _prepare_store(study: str) -> str:
     """Set the store up and find or make the study's parent run; one process at a time, since creation races."""
     root = repository()
-    if "MLFLOW_TRACKING_URI" not in os.environ:
-        mlflow.set_tracking_uri(f"sqlite:///{root / 'mlflow.db'}")
+    _choose_store()
     client = mlflow.MlflowClient()
     (root / ".ckpt").mkdir(exist_ok=True)
     with FileLock(root / ".ckpt" / "mlflow.lock"):

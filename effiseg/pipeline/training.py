@@ -13,7 +13,7 @@ from effiseg.pipeline.tracking import Tracker, git_commit, track
 from effiseg.pipeline.workspace import TEACHER, checkpoints, whole_folder, write_json, write_text
 from effiseg.schema import Row
 
-NEEDED_BY_MODEL = ("torch", "transformers", "safetensors", "pydantic", "numpy", "pillow", "tqdm")
+NEEDED_BY_MODEL = ("torch", "transformers", "safetensors", "pydantic", "ruamel.yaml", "numpy", "pillow", "tqdm")
 
 
 def tracked_training(

@@ -140,7 +140,7 @@ def collect(config: Config, root: Path) -> Results:
     data = Prepared.open(root / "prepared")
     teacher = read_record(root / "results/teacher/metrics.json", TeacherMetrics)
     _check_classes(root / "results/teacher/metrics.json", teacher, data)
-    done = {key: _is_done(root, run_path(config, *key)) for key in config.runs()}
+    done = {key: _is_done(root, config.run_path(*key)) for key in config.runs()}
     if not any(done.values()):
         raise EffiSegError(f"{root / 'results'}: no row of the study has a result there; {REPAIR}")
     runs = [_read_run(config, root, *key, data, teacher) for key, exists in done.items() if exists]
@@ -159,11 +159,6 @@ def collect(config: Config, root: Path) -> Results:
         floors=read_record(root / "results/floors.json", Floors),
         profiles=pool_speeds(profiles),
     )
-
-
-def run_path(config: Config, experiment: str, seed: int) -> str:
-    """Where a run's files lie below results/ and history/."""
-    return f"{config.stage_of(experiment)}/{experiment}-{seed}"
 
 
 def _is_done(root: Path, name: str) -> bool:
@@ -207,7 +202,7 @@ def _pooled(profiles: list[Profile]) -> list[Speed]:
 
 
 def _read_run(config: Config, root: Path, experiment: str, seed: int, data: Prepared, teacher: TeacherMetrics) -> Run:
-    name = run_path(config, experiment, seed)
+    name = config.run_path(experiment, seed)
     folder, details = root / "results" / name, root / "history" / f"{name}.json"
     metrics = read_record(folder / "metrics.json", RunMetrics)
     _check_classes(folder / "metrics.json", metrics, data)

@@ -20,12 +20,27 @@ STAGES = [
     "evaluate_distilled",
     "profile",
     "profile_distilled",
+    "deploy",
+    "deploy_distilled",
+    "predict",
+    "deployment",
     "report",
 ]
-SCRIPTS = {"distill": "train", "evaluate_distilled": "evaluate", "profile_distilled": "profile"}
+SCRIPTS = {
+    "distill": "train",
+    "evaluate_distilled": "evaluate",
+    "profile_distilled": "profile",
+    "deploy_distilled": "deploy",
+}
 # a row is merged from these; its own lines are declared as experiments.<row>
 ROW = {"model", "loss", "train", "experiments"}
-METHODS = {"row": ROW, "teacher_row": {"teacher", "loss", "train"}, "stage_of": set(), "runs": {"study", "experiments"}}
+METHODS = {
+    "row": ROW,
+    "teacher_row": {"teacher", "loss", "train"},
+    "stage_of": set(),
+    "run_path": set(),
+    "runs": {"study", "experiments"},
+}
 # sections that a stage reads but need not declare, since DVC sees the same change elsewhere
 SEEN_ELSEWHERE = {
     "synthesize": {"data"},  # data.source names the study in MLflow
@@ -36,6 +51,8 @@ SEEN_ELSEWHERE = {
     "evaluate_distilled": {"data", *ROW},
     "profile": {"study", *ROW},  # study.seeds[0] stands in the deps; the row: through the model's config.json
     "profile_distilled": {"study", *ROW},
+    "deploy": {"data", *ROW},  # through prepared and the trained model, as above
+    "deploy_distilled": {"data", *ROW},
 }
 
 

@@ -23,7 +23,7 @@ def test_stages_by_hand_make_what_dvc_made(copy: Study) -> None:
     lock = yaml.safe_load((copy.folder / "dvc.lock").read_text())["stages"]
     commands = [stage["cmd"].split() for stage in lock.values()]
     assert {tuple(command[:2]) for command in commands} == {("python", "-m")}
-    changing = re.compile(r"profiles/|history/.*json|reports")  # speeds and durations
+    changing = re.compile(r"profiles/|deployments/|predictions|history/.*json|reports")  # speeds and durations
 
     copy.python(RUN_ALL.replace("COMMANDS", repr(commands)))
 

@@ -53,6 +53,10 @@ CHILDREN = {
     "evaluate-kd-0": "evaluate_distilled@kd-0",
     "profile-baseline": "profile@baseline",
     "profile-kd": "profile_distilled@kd",
+    "deploy-baseline-0": "deploy@baseline-0",
+    "deploy-kd-0": "deploy_distilled@kd-0",
+    "predict": "predict",
+    "deployment": "deployment",
     "report": "report",
 }
 ROWS = {"baseline": "train", "kd": "distill"}
@@ -117,7 +121,7 @@ def test_runs_name_the_data_that_they_used(runs: dict[str, Any], study: Study) -
 
 
 def test_the_report_is_kept_with_its_figures(runs: dict[str, Any], study: Study) -> None:
-    kept = set(runs["report"]["artifacts"])
+    kept = {*runs["report"]["artifacts"], *runs["deployment"]["artifacts"]}
     written = [path for path in (study.folder / "reports").rglob("*") if path.is_file() and path.name != ".gitignore"]
 
     assert len(written) >= 7

@@ -1,0 +1,86 @@
+"""What `python -m effiseg` does with finished rows: export, predict, register."""
+
+import argparse
+import time
+from pathlib import Path
+
+from effiseg.config import load_config
+from effiseg.deployment.export import CHECKPOINT, export_files
+from effiseg.deployment.open import open_model
+from effiseg.deployment.predict import find_truths, list_pictures, miou, name_outputs, one_line, predict
+from effiseg.deployment.predictor import Predictor
+from effiseg.deployment.runs import best_run, find_run
+from effiseg.device import choose_device
+from effiseg.errors import EffiSegError
+from effiseg.pipeline.prepared import open_prepared
+from effiseg.pipeline.workspace import whole_folder
+
+
+def export(name: str, out: Path | None) -> None:
+    """Write the files of one finished row, all of them or none, and say how close each is to the trained network.
+
+    Raises:
+        EffiSegError: there is no such row, `out` holds something else, or a file does not answer as the row does.
+    """
+    config = load_config()
+    data = open_prepared(config)
+    run = find_run(config, data, name)
+    folder = out or Path("exports", run.name)
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / CHECKPOINT).is_dir()):
+        raise EffiSegError(f"--out {folder}: exists and is no earlier export; give a new folder")
+    with whole_folder(folder) as partial:
+        parities = export_files(run.load(), run.card, data, partial, calibration=config.deploy.calibration)
+    print(f"{folder}: {run.name}, mIoU {100 * run.card.miou:.2f} on the validation split of {data.source}")
+    for parity in parities:
+        path = folder / parity.file
+        size = sum(file.stat().st_size for file in ([path] if path.is_file() else path.iterdir())) / 1e6
+        print(
+            f"  {parity.file}: {size:.1f} MB, {parity.pixels:.3%} of validation pixels differ from the trained network"
+        )
+
+
+def predict_pictures(arguments: argparse.Namespace) -> None:
+    """Predict the pictures that the command line names, and say how many, how fast and, with the truth, how well.
+
+    Raises:
+        EffiSegError: something on the command line cannot be used (before any work), or some pictures could not be
+            predicted (after all others are written).
+    """
+    pictures = list_pictures(arguments.pictures)
+    outputs = name_outputs(pictures, arguments.out)
+    truths = find_truths(pictures, arguments.truth) if arguments.truth else {}
+    device = choose_device()
+    network, card = open_model(arguments.model, device)
+    try:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EffiSegError(f"--out {arguments.out}: cannot be a folder ({error.strerror}); choose another") from None
+    predictor = Predictor(network, card, device, flip=arguments.flip, zoom=arguments.zoom)
+    start = time.perf_counter()
+    answer = predict(predictor, outputs, labels=arguments.labels, truths=truths)
+    seconds = time.perf_counter() - start
+    print(
+        f"{arguments.out}: {answer.written} pictures by {card.name} in {seconds:.1f} s "
+        f"({len(pictures) / seconds:.1f} images per second)"
+    )
+    if truths:
+        print(f"mIoU {100 * miou(answer, card.classes):.2f} over the {len(truths)} pictures whose truth is known")
+    if answer.problems:
+        raise EffiSegError(one_line(answer.problems, len(pictures)))
+
+
+def register(row: str | None) -> None:
+    """Register a finished row in MLflow under the alias `best`: the one of the highest mIoU, or `row`.
+
+    Raises:
+        EffiSegError: there is no such row, or MLflow cannot be used.
+    """
+    # imported late: MLflow costs seconds
+    from effiseg.deployment.registry import register_run
+
+    config = load_config()
+    data = open_prepared(config)
+    run = find_run(config, data, row) if row else best_run(config, data)
+    uri = register_run(run.load(), run.card)
+    print(f"{uri}: {run.name}, mIoU {100 * run.card.miou:.2f} on the validation split of {data.source}")
+    print(f"serve it: mlflow models serve --model-uri {uri} --env-manager local --port 5001")

@@ -1,0 +1,92 @@
+"""A finished row as files, each held against the trained network before it counts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from effiseg.data.prepared import Prepared, Split
+from effiseg.deployment.card import Card
+from effiseg.deployment.checkpoint import open_checkpoint, write_checkpoint
+from effiseg.deployment.onnx_file import OnnxSegmenter, write_float32, write_half_stored, write_int8
+from effiseg.errors import EffiSegError
+from effiseg.evaluation.evaluate import predict_classes
+from effiseg.models.deployed import deploy
+from effiseg.models.segformer import Segmenter
+
+CHECKPOINT = "checkpoint"
+EXACT = 1e-4  # share of pixels, and of the largest logit, that rounding may change
+# share of pixels beyond which a file of reduced precision is taken for broken
+REDUCED = {"model_fp16.onnx": 0.01, "model_int8.onnx": 0.2}
+COMPARED = 8  # validation images that every file is held against
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far a file's answers are from the trained network's, on validation images.
+
+    Attributes:
+        logits: largest difference of a logit, relative to the largest logit.
+        pixels: share of pixels of another class, at the images' size.
+    """
+
+    file: str
+    logits: float
+    pixels: float
+
+
+def export_files(model: Segmenter, card: Card, data: Prepared, folder: Path, *, calibration: int) -> list[Parity]:
+    """Write checkpoint/, model.onnx, model_fp16.onnx and model_int8.onnx into `folder`, which must exist.
+
+    Args:
+        model: the trained network, on the CPU.
+        calibration: training images, evenly spread, that the 8-bit scales are chosen by.
+
+    Raises:
+        EffiSegError: a file answers otherwise than the trained network, beyond its tolerance.
+    """
+    float32 = folder / "model.onnx"
+    writers: dict[str, Callable[[Path], None]] = {
+        CHECKPOINT: lambda path: write_checkpoint(model, path, card),
+        float32.name: lambda path: write_float32(deploy(model), path, card),
+        "model_fp16.onnx": lambda path: write_half_stored(float32, path, card),
+        "model_int8.onnx": lambda path: write_int8(float32, path, card, _spread(data.train, calibration)),
+    }
+    images = torch.from_numpy(_spread(data.val, COMPARED))
+    parities = []
+    for name, write in writers.items():
+        write(folder / name)
+        other = open_checkpoint(folder / name)[0] if name == CHECKPOINT else OnnxSegmenter(folder / name)
+        parities.append(_compare(name, model, other, images))
+    return parities
+
+
+@torch.inference_mode()
+def _compare(name: str, model: nn.Module, other: nn.Module, images: Tensor) -> Parity:
+    expected, found = model(images), other(images)
+    size = images.shape[2:]
+    classes = other.classes(images) if isinstance(other, OnnxSegmenter) else predict_classes(found, size)
+    parity = Parity(
+        file=name,
+        logits=((found - expected).abs().max() / expected.abs().max()).item(),
+        pixels=(classes != predict_classes(expected, size)).float().mean().item(),
+    )
+    allowed = REDUCED.get(name, EXACT)
+    if not (parity.pixels <= allowed and (name in REDUCED or parity.logits <= EXACT)):
+        raise EffiSegError(
+            f"{name}: {parity.pixels:.2%} of the pixels of {len(images)} validation images differ from the trained "
+            f"network's, logits by {parity.logits:.1e} of the largest; at most {allowed:.2%} and {EXACT:.0e} are "
+            "allowed. Nothing was exported; train the row longer, or report this as a fault of the export"
+        )
+    return parity
+
+
+def _spread(split: Split, count: int) -> NDArray[np.uint8]:
+    """At most `count` images (N, 3, H, W), evenly spread over the split."""
+    indices = np.unique(np.linspace(0, len(split) - 1, count).round().astype(np.int64))
+    images, _ = split.read(indices.tolist())
+    return images

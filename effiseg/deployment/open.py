@@ -1,0 +1,50 @@
+"""One way to name a model: a training of the study, a file, or a registered model."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from effiseg.config import load_config
+from effiseg.deployment.card import Card
+from effiseg.deployment.checkpoint import open_checkpoint
+from effiseg.deployment.onnx_file import OnnxSegmenter
+from effiseg.deployment.runs import find_run
+from effiseg.errors import EffiSegError
+from effiseg.models.deployed import deploy
+from effiseg.pipeline.prepared import open_prepared
+
+
+def open_model(name: str, device: torch.device) -> tuple[nn.Module, Card]:
+    """A network for `device` (ONNX Runtime: the CPU) and its card: uint8 images to logits, in its fastest exact form.
+
+    Args:
+        name: <row>-<seed> of the study, an exported .onnx file or checkpoint folder, or models:/<name>@<alias> (or
+            models:/<name>/<version>) of MLflow's registry.
+
+    Raises:
+        EffiSegError: there is none of that name, or it is damaged or none that EffiSeg wrote.
+    """
+    if name.startswith("models:"):
+        # imported late: MLflow costs seconds
+        from effiseg.deployment.registry import fetch_registered
+
+        with fetch_registered(name) as folder:
+            model, card = open_checkpoint(folder)
+        return deploy(model.to(device)), card
+    path = Path(name)
+    if path.suffix == ".onnx":
+        network = OnnxSegmenter(path)
+        return network, network.card
+    if path.is_dir():
+        model, card = open_checkpoint(path)
+        return deploy(model.to(device)), card
+    if path.exists() or len(path.parts) > 1:
+        found = "a file" if path.exists() else "not found"
+        raise EffiSegError(
+            f"--model {name}: {found}, expected <row>-<seed>, an exported .onnx file or checkpoint folder, or "
+            "models:/NAME@ALIAS; write one with `python -m effiseg export RUN`"
+        )
+    config = load_config()
+    run = find_run(config, open_prepared(config), name)
+    return deploy(run.load().to(device)), run.card

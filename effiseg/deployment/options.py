@@ -1,0 +1,78 @@
+"""What one may do at test time beyond a plain pass, measured on the validation pictures as they were taken."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from effiseg.data.prepared import Prepared
+from effiseg.data.sources import Pair, list_pairs, read_label
+from effiseg.deployment.card import Card
+from effiseg.deployment.images import read_picture
+from effiseg.deployment.pictures import side_by_side
+from effiseg.deployment.predictor import Predictor
+from effiseg.errors import EffiSegError
+from effiseg.evaluation.metrics import confusion_matrix, scores
+
+OPTIONS = {
+    "plain": {},
+    "flip": {"flip": True},
+    "zoom 1.5": {"zoom": 1.5},
+    "zoom 1.5 and flip": {"zoom": 1.5, "flip": True},
+    "zoom 2": {"zoom": 2.0},
+}
+
+
+def validation_pairs(data: Prepared, root: Path, held_out: Sequence[str]) -> list[Pair]:
+    """The raw pictures and labels of the validation split, in the order of the prepared ones.
+
+    Args:
+        held_out: as `data.held_out` of params.yaml.
+
+    Raises:
+        EffiSegError: they are not there any more.
+    """
+    listed = {pair.name: pair for pair in list_pairs(data.source, root, held_out).pairs.get("val", [])}  # type: ignore[arg-type]
+    missing = [name for name in data.val.names if name not in listed]
+    if missing:
+        raise EffiSegError(f"data.root {root}: no picture {missing[0]}, which the prepared data hold; run `dvc repro`")
+    return [listed[name] for name in data.val.names]
+
+
+def measure_options(
+    network: torch.nn.Module, card: Card, pairs: Sequence[Pair], device: torch.device
+) -> list[dict[str, object]]:
+    """For each of `OPTIONS`: option, miou at the labels' resolution, and ms per picture, decoded, to its class map."""
+    predictors = {name: Predictor(network, card, device, **settings) for name, settings in OPTIONS.items()}  # type: ignore[arg-type]
+    classes = len(card.classes)
+    confusion = {name: torch.zeros(classes, classes, dtype=torch.int64) for name in OPTIONS}
+    seconds: dict[str, list[float]] = {name: [] for name in OPTIONS}
+    for pair in tqdm(pairs, desc="options", unit="image", leave=False):
+        picture, truth = read_picture(pair.image), torch.from_numpy(read_label(pair.label, card.space))
+        for name, predictor in predictors.items():
+            start = time.perf_counter()
+            (found,) = predictor([picture])
+            seconds[name].append(time.perf_counter() - start)
+            confusion[name] += confusion_matrix(torch.from_numpy(found), truth, classes)
+    return [
+        {
+            "option": name,
+            "miou": scores(confusion[name], card.classes).miou,
+            "latency_ms": 1e3 * float(np.median(seconds[name])),
+        }
+        for name in OPTIONS
+    ]
+
+
+def show_scenes(predictor: Predictor, pairs: Sequence[Pair], count: int) -> Image.Image:
+    """Evenly spread validation pictures, each beside its prediction and its truth."""
+    rows = []
+    for i in np.unique(np.linspace(0, len(pairs) - 1, count).round().astype(int)):
+        picture = read_picture(pairs[i].image)
+        (found,) = predictor([picture])
+        rows.append((picture, found, read_label(pairs[i].label, predictor.card.space)))
+    return side_by_side(rows, predictor.card.space)

@@ -1,0 +1,102 @@
+"""A network's answer for pictures of any size."""
+
+from collections.abc import Sequence
+from itertools import groupby
+from math import sqrt
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from effiseg.deployment.card import Card
+from effiseg.evaluation.evaluate import predict_classes
+
+_SMALLEST = 32  # pixels a side that the encoder needs
+_GRID = 4  # pixels per logit, along a side
+
+
+class Predictor:
+    """Class maps of pictures of any size: scaled to the size of the training, and the logits scaled back.
+
+    Args:
+        network: uint8 images (N, 3, H, W) to logits (N, classes, H/4, W/4), on `device`.
+        flip: whether to average the logits with those of the mirrored picture.
+        zoom: above 1, the picture is scaled to this many times the training size a side, and cut into windows of the
+            training size that overlap by half; where they overlap, logits are averaged.
+    """
+
+    def __init__(
+        self, network: nn.Module, card: Card, device: torch.device, *, flip: bool = False, zoom: float = 1.0
+    ) -> None:
+        self.network, self.card, self.device = network, card, device
+        self.flip, self.zoom = flip, zoom
+
+    def __call__(self, pictures: Sequence[Image.Image]) -> list[NDArray[np.uint8]]:
+        """RGB pictures of any sizes -> trainIds (H, W) of each, at its own size."""
+        windows = [_window(picture.height, picture.width, self.card.size) for picture in pictures]
+        maps: list[NDArray[np.uint8]] = []
+        for window, group in groupby(zip(pictures, windows, strict=True), key=lambda pair: pair[1]):
+            together = [picture for picture, _ in group]
+            images = np.stack([self._scaled(picture, window) for picture in together])
+            logits = self.logits(torch.from_numpy(images).permute(0, 3, 1, 2).to(self.device), window)
+            # one picture at a time: logits at a camera's resolution are the largest tensors of all
+            for picture, single in zip(together, logits.split(1), strict=True):
+                maps.append(predict_classes(single, (picture.height, picture.width))[0].cpu().numpy())
+        return maps
+
+    @torch.inference_mode()
+    def logits(self, images: Tensor, window: tuple[int, int]) -> Tensor:
+        """uint8 (N, 3, H, W), `zoom` times the window a side -> float32 logits (N, classes, H/4, W/4)."""
+        logits = self._slide(images, window)
+        if self.flip:
+            logits = (logits + self._slide(images.flip(-1), window).flip(-1)) / 2
+        return logits
+
+    def _scaled(self, picture: Image.Image, window: tuple[int, int]) -> NDArray[np.uint8]:
+        height, width = (_zoomed(side, self.zoom) for side in window)
+        return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+
+    def _slide(self, images: Tensor, window: tuple[int, int]) -> Tensor:
+        """The mean of the logits of all windows that cover the images; one window is all there is without a zoom."""
+        total: Tensor | float = 0.0
+        times: Tensor | float = 0.0
+        for top in _starts(images.shape[2], window[0]):
+            for left in _starts(images.shape[3], window[1]):
+                part = self._forward(images[:, :, top : top + window[0], left : left + window[1]].contiguous())
+                place = _place(top, left, part, images)
+                total = F.pad(part, place) + total
+                times = F.pad(torch.ones_like(part[:1, :1]), place) + times
+        assert isinstance(total, Tensor)
+        return total / times
+
+    def _forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.network(images).float()
+        return logits
+
+
+def _window(height: int, width: int, size: tuple[int, int]) -> tuple[int, int]:
+    """A picture's shape at the area of the training size, on the logits' grid, where windows and mirroring need it; the
+    training size itself for pictures of its shape."""
+    scale = sqrt(size[0] * size[1] / (height * width))
+    rows, columns = (max(_SMALLEST, _GRID * round(side * scale / _GRID)) for side in (height, width))
+    return rows, columns
+
+
+def _zoomed(side: int, zoom: float) -> int:
+    """About `zoom` times a window's side, so that windows on the logits' grid end where the picture does."""
+    return side + _GRID * round((zoom - 1) * side / _GRID)
+
+
+def _starts(length: int, window: int) -> list[int]:
+    """Where windows begin that cover `length` and overlap by half or more; multiples of the grid."""
+    steps = -(-2 * (length - window) // window)
+    return [_GRID * round((length - window) * i / max(steps, 1) / _GRID) for i in range(steps + 1)]
+
+
+def _place(top: int, left: int, part: Tensor, images: Tensor) -> tuple[int, int, int, int]:
+    """How much to pad a window's logits, left, right, above and below, to those of the images."""
+    (height, width), (y, x) = part.shape[2:], (top // _GRID, left // _GRID)
+    return x, -(-images.shape[3] // _GRID) - x - width, y, -(-images.shape[2] // _GRID) - y - height
