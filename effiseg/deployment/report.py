@@ -99,10 +99,10 @@ def build_deployment(config: Config, data: Prepared, out: Path) -> pd.DataFrame:
         The table, one line per training and form.
 
     Raises:
-        EffiSegError: a result is missing or damaged.
+        EffiSegError: there is no result at all, or one is damaged.
     """
     files = {key: DEPLOYMENTS / f"{config.run_path(*key)}.json" for key in config.runs()}
-    # a row that failed has none, and is missing from comparison.md too, which says so
+    # a row that failed has none
     records = {key: read_record(file, DeploymentRecord) for key, file in files.items() if file.exists()}
     if not records:
         raise EffiSegError(f"{DEPLOYMENTS}: no row of the study has a result there; {REPAIR}")
@@ -145,6 +145,7 @@ def _page(config: Config, data: Prepared, records: Records, options: OptionsReco
         f"validation split at full label resolution, in percent; latency at {size} on {', '.join(devices)}. "
         "`deployment.csv` has the same numbers in full, and IoU per class.\n",
         _EXPLANATION,
+        *_without(config, records),
         "![mIoU against latency](deployment.png)\n",
     ]
     for (row, seed), record in records.items():
@@ -158,6 +159,11 @@ def _page(config: Config, data: Prepared, records: Records, options: OptionsReco
         "![Pictures, predictions and truth](predictions.png)\n",
     ]
     return "\n".join(parts)
+
+
+def _without(config: Config, records: Records) -> list[str]:
+    missing = [run_name(*key) for key in config.runs() if key not in records]
+    return [f"Without a result, since they failed or have not run: {', '.join(missing)}.\n"] if missing else []
 
 
 def _form_table(record: DeploymentRecord) -> str:

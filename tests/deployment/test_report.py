@@ -1,6 +1,7 @@
 """The deployment table, from results that are written down here."""
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
@@ -73,11 +74,18 @@ def test_the_page_shows_slower_forms_as_such(study, make_config, data):
     }
 
 
-def test_a_missing_or_damaged_result_is_one_error(study, make_config, data):
+def test_a_row_that_failed_is_left_out_and_named(study, make_config, data):
+    (study / "deployments/distill/kd-0.json").unlink()
+    build_deployment(make_config(study=STUDY), data, study / "reports")
+    assert set(pd.read_csv(study / "reports/deployment.csv").experiment) == {"baseline"}
+    assert "failed or have not run: kd-0." in (study / "reports/deployment.md").read_text()
+
+
+def test_a_damaged_result_or_none_at_all_is_one_error(study, make_config, data):
     (study / "deployments/distill/kd-0.json").write_text('{"size": [64, 128]}')
     with pytest.raises(EffiSegError, match=r"kd-0\.json: forms: .*run `dvc repro`"):
         build_deployment(make_config(study=STUDY), data, study / "reports")
-    (study / "deployments/distill/kd-0.json").unlink()
-    with pytest.raises(EffiSegError, match=r"kd-0\.json: No such file"):
+    shutil.rmtree(study / "deployments")
+    with pytest.raises(EffiSegError, match=r"deployments: no row of the study has a result there"):
         build_deployment(make_config(study=STUDY), data, study / "reports")
     assert not (study / "reports").exists()
