@@ -74,7 +74,7 @@ def class_gains(results: Results, summaries: Sequence[RowSummary]) -> Figure:
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     figure.colorbar(image, ax=axes, pad=0.01, aspect=30)
-    note = "bold in a frame: the 95 % interval leaves 0 out, as one cell in twenty does by chance"
+    note = "bold in a frame: the 95 % interval leaves 0 out"
     footer(figure, results.data, f"{note}\n{_over(rows)}")
     return figure
 

@@ -17,8 +17,17 @@ from effiseg.config import Config
 from effiseg.report import figures
 from effiseg.report.collect import Results
 from effiseg.report.summary import RowSummary
-from effiseg.report.tables import class_table, cost_table, main_table, training_table
-from effiseg.report.words import answer, comparability, dataset_title, differences, header, provenance, reading
+from effiseg.report.tables import class_table, cost_table, main_table, speed_tables, training_table
+from effiseg.report.words import (
+    answer,
+    comparability,
+    cost_notes,
+    dataset_title,
+    differences,
+    header,
+    provenance,
+    reading,
+)
 
 TEMPLATE = "index.html.j2"
 _MARKS = ((r"`(.+?)`", "code"), (r"\*\*(.+?)\*\*", "strong"), (r"\*(.+?)\*", "em"))
@@ -60,6 +69,8 @@ def html(results: Results, summaries: Sequence[RowSummary], paths: Sequence[Path
         figures=[_inline(path) for path in paths],
         training=training_table(summaries),
         costs=cost_table(results),
+        cost_notes=cost_notes(results),
+        speeds=speed_tables(results),
         classes=class_table(results),
         differences=differences(results),
         facts=header(results) | provenance(results),

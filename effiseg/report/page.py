@@ -12,10 +12,10 @@ from effiseg.report.tables import (
     main_table,
     markdown,
     paper_table,
-    speed_table,
+    speed_tables,
     training_table,
 )
-from effiseg.report.words import comparability, dataset_title, differences, header, provenance, reading
+from effiseg.report.words import comparability, cost_notes, dataset_title, differences, header, provenance, reading
 
 
 def page(results: Results, summaries: Sequence[RowSummary]) -> str:
@@ -36,7 +36,7 @@ def page(results: Results, summaries: Sequence[RowSummary]) -> str:
         _absent(results),
         class_table(results).markdown(),
         "## Cost",
-        _cost_notes(results),
+        cost_notes(results),
         cost_table(results).markdown(),
         *_speeds(results),
         "## What training took",
@@ -83,19 +83,5 @@ def _absent(results: Results) -> str:
     return f"In percent, last epoch, mean over the seeds. The validation labels hold {found}."
 
 
-def _cost_notes(results: Results) -> str:
-    profiles = [*results.profiles.values(), results.teacher_profile]
-    machines = dict.fromkeys(f"{profile.device}, {profile.precision}" for profile in profiles)
-    return (
-        f"Multiply-adds are of one image at {dimensions(results.config.profile.size)}. GMACs: with attention; "
-        "the paper's count leaves attention out. Both stand for the published order of operations; what really runs is "
-        "the same function in a cheaper order, in training (`as trained`) and with everything folded that is linear "
-        "(`deployed`), which gives the same answers in fewer operations. "
-        f"Speed: one image at a time on {'; '.join(machines)}; latency is the median and the 95th percentile. "
-        "Rows of the same architecture are the same computation, so their speed is one measurement, pooled (median)."
-    )
-
-
 def _speeds(results: Results) -> list[str]:
-    sizes = dict.fromkeys(tuple(speed.size) for speed in results.teacher_profile.speeds)
-    return [text for size in sizes for text in (f"At {dimensions(size)}:", speed_table(results, list(size)).markdown())]
+    return [text for size, table in speed_tables(results).items() for text in (f"At {size}:", table.markdown())]

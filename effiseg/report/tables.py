@@ -177,8 +177,13 @@ def cost_table(results: Results) -> Table:
     return Table(header, lines)
 
 
-def speed_table(results: Results, size: list[int]) -> Table:
-    """How fast each row runs at `size`, in both forms."""
+def speed_tables(results: Results) -> dict[str, Table]:
+    """By the size of the input: how fast each row runs, in both forms."""
+    sizes = dict.fromkeys(tuple(speed.size) for speed in results.teacher_profile.speeds)
+    return {dimensions(size): _speed_table(results, list(size)) for size in sizes}
+
+
+def _speed_table(results: Results, size: list[int]) -> Table:
     header = ["row"]
     for form in FORMS:
         name = "as trained" if form == "trained" else form

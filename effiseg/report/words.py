@@ -138,6 +138,20 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]
             yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
 
 
+def cost_notes(results: Results) -> str:
+    """What the counts and speeds are of, and where they were measured."""
+    profiles = [*results.profiles.values(), results.teacher_profile]
+    machines = dict.fromkeys(f"{profile.device}, {profile.precision}" for profile in profiles)
+    return (
+        f"Multiply-adds are of one image at {dimensions(results.config.profile.size)}. GMACs: with attention; "
+        "the paper's count leaves attention out. Both stand for the published order of operations; what really runs is "
+        "the same function in a cheaper order, in training (`as trained`) and with everything folded that is linear "
+        "(`deployed`), which gives the same answers in fewer operations. "
+        f"Speed: one image at a time on {'; '.join(machines)}; latency is the median and the 95th percentile. "
+        "Rows of the same architecture are the same computation, so their speed is one measurement, pooled (median)."
+    )
+
+
 def reading(results: Results) -> list[str]:
     """What a reader must know to judge the numbers."""
     seeds = len(results.config.study.seeds)
