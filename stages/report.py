@@ -16,7 +16,7 @@ def main() -> None:
     with track("report", config.data.source) as tracker:
         summary = build_report(config, Path(), OUT)
         tracker.metrics(summary.metrics)
-        for name in ("comparison.csv", "comparison.md", "summary.csv", "classes.csv"):
+        for name in ("index.html", "comparison.csv", "comparison.md", "summary.csv", "classes.csv"):
             tracker.artifact(OUT / name)
         tracker.artifact(OUT / "figures", "figures")
 

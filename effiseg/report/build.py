@@ -11,6 +11,7 @@ import pandas as pd
 from effiseg.config import Config
 from effiseg.report.collect import Results, collect
 from effiseg.report.figures import write_figures
+from effiseg.report.html import html
 from effiseg.report.page import page
 from effiseg.report.records import Metrics
 from effiseg.report.summary import class_summary_table, summarise, summary_table
@@ -54,7 +55,8 @@ def build_report(config: Config, root: Path, out: Path) -> ReportSummary:
         for name, table in tables.items():
             table.to_csv(new / f"{name}.csv", index=False, lineterminator="\n")
         (new / "comparison.md").write_text(page(results, summaries), encoding="utf-8", newline="\n")
-        figures = write_figures(results, new / "figures")
+        figures = write_figures(results, summaries, new / "figures")
+        (new / "index.html").write_text(html(results, summaries, figures), encoding="utf-8", newline="\n")
         for part in new.iterdir():
             _replace(out / part.name, part)
     metrics = _final_metrics(results) | _row_metrics(tables["summary"])

@@ -11,8 +11,9 @@ from matplotlib.ticker import NullFormatter
 
 from effiseg.data.prepared import Prepared
 from effiseg.report.collect import BASELINE, Results
-from effiseg.report.style import Look, footer, grid, hexadecimal, looks, new_figure
+from effiseg.report.style import Look, footer, grid, hexadecimal, left_out, looks, new_figure
 
+_MOST_CHARTS = 18  # six lines of radar charts; the heat map shows all rows
 _CLOCKWISE = {"projection": "polar", "theta_offset": math.pi / 2, "theta_direction": -1}
 
 
@@ -63,7 +64,8 @@ def class_iou_radar(results: Results) -> Figure:
     shown = [name for name in results.data.classes if name not in results.absent]
     rows = results.experiments
     reference = BASELINE if BASELINE in rows else rows[0]
-    others = [row for row in rows if row != reference] or [reference]
+    different = [row for row in rows if row != reference]
+    others = different[:_MOST_CHARTS] or [reference]
     columns = min(3, len(others))
     figure = new_figure(0.3 + (2.9 if columns == 3 else 4.0) * -(-len(others) // columns), "IoU per class, %")
     if not shown:
@@ -80,7 +82,8 @@ def class_iou_radar(results: Results) -> Figure:
         _label_spokes(axes, shown, rim)
     dashed = f"; dashed: {reference}" if reference not in others else ""
     missing = f"; absent from the validation labels: {', '.join(results.absent)}" if results.absent else ""
-    footer(figure, results.data, f"last epoch, mean over the seeds; rim: {rim} %{dashed}{missing}")
+    more = left_out(len(different) - _MOST_CHARTS, "row")
+    footer(figure, results.data, f"last epoch, mean over the seeds; rim: {rim} %{dashed}{missing}{more}")
     return figure
 
 

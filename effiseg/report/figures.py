@@ -1,6 +1,7 @@
-"""All figures of the report. A new one is a function of the results and one line in `FIGURES`."""
+"""All figures of the report. A new one is a function and one entry of `FIGURES`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -9,16 +10,76 @@ from effiseg.data.prepared import Prepared
 from effiseg.report.classes import class_distribution, class_iou_radar
 from effiseg.report.collect import Results
 from effiseg.report.curves import miou_per_epoch, training_loss
-from effiseg.report.samples import norm_scatter, panels
+from effiseg.report.evidence import class_gains, cost_and_gain, gains
+from effiseg.report.samples import extreme_images, norm_scatter, panels
 from effiseg.report.style import plain_style, save
+from effiseg.report.summary import RowSummary
 
-FIGURES: dict[str, Callable[[Results], Figure]] = {
-    "class_distribution": lambda results: class_distribution(results.data),
-    "training_loss": training_loss,
-    "miou_per_epoch": miou_per_epoch,
-    "class_iou_radar": class_iou_radar,
-    "norm_scatter": norm_scatter,
-    "panels": panels,
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure and what the page says of it."""
+
+    heading: str
+    says: str
+    draw: Callable[[Results, Sequence[RowSummary]], Figure]
+
+
+# in the order of the page
+FIGURES: dict[str, Drawing] = {
+    "gains": Drawing(
+        "How sure each gain is",
+        "Each row's difference from the baseline with its 95 % interval. An interval that holds 0 says that the data "
+        "cannot tell the row from the baseline.",
+        gains,
+    ),
+    "class_gains": Drawing(
+        "Which classes gain",
+        "The same difference for every class. With many cells some leave 0 out by chance: look for whole lines and "
+        "columns.",
+        class_gains,
+    ),
+    "class_iou_radar": Drawing(
+        "IoU per class",
+        "How well each row finds each class, over the outline of the baseline.",
+        lambda results, _: class_iou_radar(results),
+    ),
+    "miou_per_epoch": Drawing(
+        "mIoU over the epochs",
+        "Validation mIoU while training. Curves that still rise say that the schedule was short.",
+        lambda results, _: miou_per_epoch(results),
+    ),
+    "training_loss": Drawing(
+        "Training loss",
+        "The objective of each row over the epochs.",
+        lambda results, _: training_loss(results),
+    ),
+    "cost_and_gain": Drawing(
+        "What it costs",
+        "Training time of a row against its gain: what lies higher gains more, what lies to the left is cheaper.",
+        cost_and_gain,
+    ),
+    "extreme_images": Drawing(
+        "Where it helps and where it hurts",
+        "For each row the validation image that gains most against the baseline and the one that loses most. They are "
+        "extremes, chosen after the fact, and no evidence of what is typical.",
+        extreme_images,
+    ),
+    "panels": Drawing(
+        "Predictions side by side",
+        "Validation images, evenly spaced over the split, whatever the rows make of them.",
+        lambda results, _: panels(results),
+    ),
+    "norm_scatter": Drawing(
+        "What the norms do",
+        "Inputs of the norms against their outputs in the trained networks.",
+        lambda results, _: norm_scatter(results),
+    ),
+    "class_distribution": Drawing(
+        "The data",
+        "Share of the pixels of each class in the training and the validation labels.",
+        lambda results, _: class_distribution(results.data),
+    ),
 }
 
 
@@ -28,7 +89,7 @@ def write_class_distribution(data: Prepared, path: Path) -> Path:
         return save(class_distribution(data), path)
 
 
-def write_figures(results: Results, folder: Path) -> list[Path]:
+def write_figures(results: Results, summaries: Sequence[RowSummary], folder: Path) -> list[Path]:
     """Draw every figure as <name>.png into `folder`, which must exist."""
     with plain_style():
-        return [save(draw(results), folder / f"{name}.png") for name, draw in FIGURES.items()]
+        return [save(drawing.draw(results, summaries), folder / f"{name}.png") for name, drawing in FIGURES.items()]

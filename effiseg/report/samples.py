@@ -1,6 +1,7 @@
 """Figures of single samples: predictions side by side, and what the norms do to their inputs."""
 
 import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,12 +11,17 @@ from numpy.typing import NDArray
 from effiseg.errors import EffiSegError
 from effiseg.report.collect import BASELINE, Norm, Results, Run
 from effiseg.report.records import REPAIR
-from effiseg.report.style import WIDTH, footer, grid, looks, new_figure, swatches
+from effiseg.report.style import WIDTH, footer, grid, left_out, looks, new_figure, swatches
+from effiseg.report.summary import RowSummary
+from effiseg.report.tables import points
 
 _PANEL_COLUMNS = 4  # validation images side by side
+_MOST_ROWS = 12  # shown in pictures; more would make them too long
+_MOST_INCHES = 19.0  # of pictures below each other
 _LABEL_WIDTH = 1.1  # inches, for the names of the rows
 _NORM_COLUMNS = 4
 _MOST_KINDS = 4  # arrangements of norms shown; more would not be read
+_MOST_NAMED = 6  # rows in a block's heading
 _NORM_NAMES = (
     *(f"stage{stage}.patch_embedding" for stage in (1, 2, 3, 4)),
     "stage1.block1.before_attention",
@@ -28,7 +34,8 @@ _NORM_TITLES = {"layernorm": "LayerNorm", "dyt": "DyT", "dyl": "DyL", "derf": "D
 
 def panels(results: Results) -> Figure:
     """Validation images side by side; below each the truth and every row's prediction."""
-    runs = [results.of(name)[0] for name in results.experiments]
+    names = results.experiments[:_MOST_ROWS]
+    runs = [results.of(name)[0] for name in names]
     indices = np.unique(np.linspace(0, len(results.data.val) - 1, results.config.report.panels).round().astype(int))
     tiles = _tiles(results, runs, indices)
     colours = {name: look.colour for name, look in looks(results.config).items()}
@@ -36,8 +43,8 @@ def panels(results: Results) -> Figure:
     blocks = [range(start, min(start + columns, len(indices))) for start in range(0, len(indices), columns)]
     lines = len(tiles) * len(blocks)
     height, width = results.data.full_size
-    line_height = (WIDTH - _LABEL_WIDTH) / columns * height / width
-    legend_height = 0.2 * math.ceil(len(results.data.classes) / 7) + 0.2
+    line_height = min((WIDTH - _LABEL_WIDTH) / columns * height / width, _MOST_INCHES / lines)
+    legend_height = _legend_height(results)
     figure = new_figure(1.05 * line_height * lines + legend_height, "Validation images and predictions", 0.015)
     cells = figure.add_gridspec(lines + 1, columns, height_ratios=[*[line_height] * lines, legend_height])
     for block, chosen in enumerate(blocks):
@@ -46,13 +53,65 @@ def panels(results: Results) -> Figure:
                 axes = figure.add_subplot(cells[block * len(tiles) + line, column])
                 _show(axes, images[i], height / width)
                 if column == 0:
-                    colour = colours.get(name, "#000000")
-                    axes.set_ylabel(name, rotation=0, ha="right", va="center", color=colour, fontweight="bold")
-    legend = figure.add_subplot(cells[-1, :])
-    legend.set_axis_off()
-    legend.legend(handles=swatches(results), loc="center", ncols=7, fontsize=8, handlelength=1.2)
-    footer(figure, results.data, f"seed {runs[0].seed}, last epoch; black: void")
+                    _name_line(axes, name, colours.get(name, "#000000"))
+    _legend(figure.add_subplot(cells[-1, :]), results)
+    more = left_out(len(results.experiments) - len(names), "row")
+    footer(figure, results.data, f"seed {runs[0].seed}, last epoch; black: void{more}")
     return figure
+
+
+def extreme_images(results: Results, summaries: Sequence[RowSummary]) -> Figure:
+    """For each row the image that gains most over the baseline and the one that loses most."""
+    compared = [row for row in summaries if row.experiment != BASELINE and not np.isnan(row.image_deltas).all()]
+    rows = compared[:_MOST_ROWS]
+    title = "Where a row gains and loses most: image, truth, baseline, row"
+    if not rows:
+        figure = new_figure(2, title)
+        footer(figure, results.data, "no row can be compared with the baseline")
+        return figure
+    height, width = results.data.full_size
+    # few rows: the two images below each other; many: side by side and smaller
+    columns = 4 if len(rows) <= _MOST_ROWS // 2 else 8
+    lines = 8 * len(rows) // columns
+    line_height = min((WIDTH - _LABEL_WIDTH) / columns * height / width + 0.25, _MOST_INCHES / lines)
+    heights = [*[line_height] * lines, _legend_height(results)]
+    figure = new_figure(sum(heights), title, 0.02)
+    cells = figure.add_gridspec(lines + 1, columns, height_ratios=heights)
+    styles = looks(results.config)
+    tiles = [tile for row in rows for tile in _extremes(results, row)]
+    for i, (heading, image) in enumerate(tiles):
+        axes = figure.add_subplot(cells[divmod(i, columns)])
+        _show(axes, image, height / width)
+        axes.set_title(heading, loc="left", fontsize=7, pad=2)
+        if i % 8 == 0:
+            _name_line(axes, rows[i // 8].experiment, styles[rows[i // 8].experiment].colour)
+    _legend(figure.add_subplot(cells[-1, :]), results)
+    note = "points of the image's own mIoU against the baseline, mean over the seeds that both have, the first is shown"
+    footer(figure, results.data, f"{note}\nlast epoch; black: void{left_out(len(compared) - len(rows), 'row')}")
+    return figure
+
+
+def _extremes(results: Results, row: RowSummary) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """Eight headings and tiles: photograph, truth, baseline and row of the row's best image and of its worst."""
+    indices = np.array([np.nanargmax(row.image_deltas), np.nanargmin(row.image_deltas)])
+    runs = [run for name in (BASELINE, row.experiment) for run in results.of(name) if run.seed == row.paired[0]]
+    lines = _tiles(results, runs, indices)
+    for i, (word, index) in enumerate(zip(("best", "worst"), indices, strict=True)):
+        heading = f"{word}: {points(row.image_deltas[index])}, {results.data.val.names[index]}"
+        yield from ((heading if line == "image" else "", images[i]) for line, images in lines.items())
+
+
+def _name_line(axes: Axes, name: str, colour: str) -> None:
+    axes.set_ylabel(name, rotation=0, ha="right", va="center", color=colour, fontweight="bold")
+
+
+def _legend_height(results: Results) -> float:
+    return 0.2 * math.ceil(len(results.data.classes) / 7) + 0.2
+
+
+def _legend(axes: Axes, results: Results) -> None:
+    axes.set_axis_off()
+    axes.legend(handles=swatches(results), loc="center", ncols=7, fontsize=8, handlelength=1.2)
 
 
 def _tiles(results: Results, runs: list[Run], indices: NDArray[np.intp]) -> dict[str, NDArray[np.uint8]]:
@@ -87,11 +146,14 @@ def norm_scatter(results: Results) -> Figure:
     colours = looks(results.config)
     parts = figure.subfigures(len(shown), 1, height_ratios=lines, squeeze=False)[:, 0]
     for part, (rows, norms) in zip(parts, shown, strict=True):
-        part.suptitle(", ".join(rows), x=0.01, ha="left", fontsize=11, color=colours[rows[0]].colour)
+        named = ", ".join(rows[:_MOST_NAMED])
+        if len(rows) > _MOST_NAMED:
+            named += f" and {len(rows) - _MOST_NAMED} more"
+        part.suptitle(named, x=0.01, ha="left", fontsize=11, color=colours[rows[0]].colour)
         _scatter(part, norms, colours[rows[0]].colour)
-    left_out = f"; {len(groups) - len(shown)} more arrangements not shown" if len(groups) > len(shown) else ""
+    more = left_out(len(groups) - len(shown), "arrangement")
     seed = results.config.study.seeds[0]
-    footer(figure, results.data, f"sampled elements after training, seed {seed}, first row of each block{left_out}")
+    footer(figure, results.data, f"sampled elements after training, seed {seed}, first row of each block{more}")
     return figure
 
 

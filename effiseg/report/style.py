@@ -78,6 +78,11 @@ def footer(figure: Figure, data: Prepared, note: str = "") -> None:
     figure.text(0.01, -_GAP / figure.get_figheight(), text, va="top", fontsize=8, color="#606060")
 
 
+def left_out(count: int, of: str) -> str:
+    """What to add to a footer where a figure does not show everything."""
+    return f"; {count} more {of}{'s' if count > 1 else ''} not shown" if count > 0 else ""
+
+
 def grid(figure: FigureBase, count: int, columns: int, **options: object) -> list[Axes]:
     """`count` axes in lines of `columns`; the options go to each of them."""
     lines = -(-count // columns)

@@ -1,14 +1,15 @@
 """summary.csv and classes.csv: what each row gains over the baseline, how sure that is, and what it costs."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 
+import numpy as np
 import pandas as pd
 
 from effiseg.report.collect import BASELINE, Results
-from effiseg.report.statistics import Bootstrap, Difference
+from effiseg.report.statistics import Bootstrap, Difference, Floats, ious, regions
 
 SUMMARY_COLUMNS = (
     "experiment",
@@ -48,6 +49,7 @@ class RowSummary:
         seeds, missing, paired: seeds with a result, without one, and those that the baseline has too.
         miou, classes: of each seed; `classes` by class name.
         delta, class_deltas: against the baseline, over the seeds that both have.
+        image_deltas: the same of each validation image's own mIoU, without an interval; NaN without a comparison.
         train_minutes, peak_memory_mb, images_per_second, device_hours: means over the seeds, of one training;
             device hours are wall-clock hours times processes.
     """
@@ -60,6 +62,7 @@ class RowSummary:
     classes: dict[str, list[float]]
     delta: Difference
     class_deltas: dict[str, Difference]
+    image_deltas: Floats
     train_minutes: float
     peak_memory_mb: float
     images_per_second: float
@@ -77,26 +80,30 @@ class RowSummary:
 def summarise(results: Results) -> list[RowSummary]:
     """All rows of the study, in the order of params.yaml; rows without a result too."""
     bootstrap = Bootstrap(len(results.data.val))
-    scores = {
-        name: {run.seed: bootstrap.replicate(run.confusion(results.data)) for run in results.of(name)}
-        for name in results.rows
-    }
+    scores: dict[str, dict[int, tuple[Floats, Floats]]] = {}
+    images: dict[str, dict[int, Floats]] = {}
+    for name in results.rows:
+        confusions = {run.seed: run.confusion(results.data) for run in results.of(name)}
+        scores[name] = {seed: bootstrap.replicate(confusion) for seed, confusion in confusions.items()}
+        images[name] = {seed: ious(regions(confusion))[:, 0] for seed, confusion in confusions.items()}
     baseline = scores.get(BASELINE, {})
     summaries = []
     for name in results.rows:
         runs = results.of(name)
         deltas = bootstrap.differences(scores[name], baseline, results.data.num_classes)
+        paired = [run.seed for run in runs if run.seed in baseline]
         hours = [run.info.train_minutes / 60 * run.info.processes for run in runs]
         summaries.append(
             RowSummary(
                 experiment=name,
                 seeds=[run.seed for run in runs],
                 missing=[seed for row, seed in results.missing if row == name],
-                paired=[run.seed for run in runs if run.seed in baseline],
+                paired=paired,
                 miou=[run.metrics.miou for run in runs],
                 classes={key: [run.metrics.iou[key] for run in runs] for key in results.data.classes},
                 delta=deltas[0],
                 class_deltas=dict(zip(results.data.classes, deltas[1:], strict=True)),
+                image_deltas=_image_deltas(images, name, paired, len(results.data.val)),
                 train_minutes=average([run.info.train_minutes for run in runs]),
                 peak_memory_mb=average([run.info.peak_memory_mb for run in runs]),
                 images_per_second=average([run.info.images_per_second for run in runs]),
@@ -105,6 +112,12 @@ def summarise(results: Results) -> list[RowSummary]:
             )
         )
     return summaries
+
+
+def _image_deltas(images: Mapping[str, Mapping[int, Floats]], name: str, paired: Sequence[int], count: int) -> Floats:
+    if not paired:
+        return np.full(count, math.nan)
+    return np.mean([images[name][seed] - images[BASELINE][seed] for seed in paired], axis=0)
 
 
 def summary_table(results: Results, summaries: Sequence[RowSummary]) -> pd.DataFrame:

@@ -1,7 +1,8 @@
-"""The tables: comparison.csv at full precision, and its Markdown sisters rounded for reading."""
+"""The tables: comparison.csv at full precision, and its sisters rounded for reading, which both pages show."""
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from statistics import mean, stdev
 
 import pandas as pd
@@ -41,6 +42,23 @@ COLUMNS = (
     "latency_deployed_ms",
 )
 NONE = "–"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table for reading.
+
+    Attributes:
+        references: lines below the others that are no rows of the study: the teacher and the floors.
+    """
+
+    header: list[str]
+    lines: list[list[str]]
+    references: list[list[str]] = field(default_factory=list)
+
+    def markdown(self) -> str:
+        """As Markdown."""
+        return markdown(self.header, [*self.lines, *self.references])
 
 
 def comparison(results: Results) -> pd.DataFrame:
@@ -89,20 +107,20 @@ def _headline_speed(results: Results, profile: Profile, form: str) -> Speed:
     return speed
 
 
-def main_table(results: Results, summaries: Sequence[RowSummary]) -> str:
+def main_table(results: Results, summaries: Sequence[RowSummary]) -> Table:
     """Scores per row, mean over the seeds; the teacher and the floors stand below."""
     header = [
         "row", "mIoU", "Δ mIoU", "95 % interval", "verdict", "mIoU ¼ grid", "pixel accuracy", "best mIoU", "best epoch",
         "seeds",
     ]  # fmt: skip
-    lines = [_main_line(results, row) for row in summaries]
-    references = {f"teacher ({results.teacher.variant})": results.teacher} | {
+    scored = {f"teacher ({results.teacher.variant})": results.teacher} | {
         f"floor: {name.replace('_', ' ')}": floor for name, floor in results.floors
     }
-    for name, metrics in references.items():
+    references = []
+    for name, metrics in scored.items():
         scores = [percent([value]) for value in (metrics.miou, metrics.miou_quarter, metrics.pixel_accuracy)]
-        lines.append([f"*{name}*", scores[0], *[NONE] * 3, *scores[1:], *[NONE] * 3])
-    return markdown(header, lines)
+        references.append([f"*{name}*", scores[0], *[NONE] * 3, *scores[1:], *[NONE] * 3])
+    return Table(header, [_main_line(results, row) for row in summaries], references)
 
 
 def _main_line(results: Results, row: RowSummary) -> list[str]:
@@ -129,7 +147,7 @@ def seeds_of(row: RowSummary) -> str:
     return f"{len(row.seeds)}{missing}"
 
 
-def class_table(results: Results) -> str:
+def class_table(results: Results) -> Table:
     """IoU per class and row, mean over the seeds."""
     references = [results.teacher, results.floors.largest_class, results.floors.colour_lookup]
     lines = [
@@ -140,10 +158,10 @@ def class_table(results: Results) -> str:
         ]
         for name in results.data.classes
     ]
-    return markdown(["class", *results.experiments, "*teacher*", "*largest class*", "*colour lookup*"], lines)
+    return Table(["class", *results.experiments, "*teacher*", "*largest class*", "*colour lookup*"], lines)
 
 
-def cost_table(results: Results) -> str:
+def cost_table(results: Results) -> Table:
     """Parameters and multiply-adds per row."""
     header = ["row", "params (M)", "GMACs", "GMACs, paper's count", "GMACs, as trained", "GMACs, deployed"]
     lines = []
@@ -156,11 +174,16 @@ def cost_table(results: Results) -> str:
             profile.gmacs_deployed,
         )
         lines.append([name, *(number(count) for count in counts)])
-    return markdown(header, lines)
+    return Table(header, lines)
 
 
-def speed_table(results: Results, size: list[int]) -> str:
-    """How fast each row runs at `size`, in both forms."""
+def speed_tables(results: Results) -> dict[str, Table]:
+    """By the size of the input: how fast each row runs, in both forms."""
+    sizes = dict.fromkeys(tuple(speed.size) for speed in results.teacher_profile.speeds)
+    return {dimensions(size): _speed_table(results, list(size)) for size in sizes}
+
+
+def _speed_table(results: Results, size: list[int]) -> Table:
     header = ["row"]
     for form in FORMS:
         name = "as trained" if form == "trained" else form
@@ -169,7 +192,7 @@ def speed_table(results: Results, size: list[int]) -> str:
         [name, *(cell for form in FORMS for cell in _speed_cells(profile.at(size, form)))]
         for name, profile in _all_profiles(results).items()
     ]
-    return markdown(header, lines)
+    return Table(header, lines)
 
 
 def _all_profiles(results: Results) -> dict[str, Profile]:
@@ -183,7 +206,7 @@ def _speed_cells(speed: Speed | None) -> list[str]:
     return [number(speed.fps), number(speed.latency_ms), number(speed.latency_p95_ms)]
 
 
-def training_table(summaries: Sequence[RowSummary]) -> str:
+def training_table(summaries: Sequence[RowSummary]) -> Table:
     """What one training of each row takes, mean over the seeds, beside what it gains."""
     lines = []
     for row in summaries:
@@ -191,7 +214,7 @@ def training_table(summaries: Sequence[RowSummary]) -> str:
         gain = (NONE, NONE) if row.experiment == BASELINE else (points(row.delta.mean), _per_hour(row, summaries))
         lines.append([row.experiment, *(number(cost) for cost in costs), *gain])
     header = ["row", "minutes", "device hours", "images per second", "peak memory, MB", "Δ mIoU", "Δ per extra hour"]
-    return markdown(header, lines)
+    return Table(header, lines)
 
 
 def _per_hour(row: RowSummary, summaries: Sequence[RowSummary]) -> str:
@@ -201,7 +224,7 @@ def _per_hour(row: RowSummary, summaries: Sequence[RowSummary]) -> str:
     return points(row.delta.mean / extra) if extra > 0 else NONE
 
 
-def paper_table(results: Results) -> str:
+def paper_table(results: Results) -> Table:
     """Our rows beside the paper's, both on the quarter grid that the paper evaluates on."""
     header = ["row", "mIoU ¼ grid", "paper", "params (M)", "paper", "GMACs, paper's count", "paper", "FPS", "paper"]
     lines = []
@@ -210,7 +233,7 @@ def paper_table(results: Results) -> str:
         lines.append([name, *_side_by_side(ours, PAPER_ROWS.get(name))])
     ours = _paper_columns(results, [results.teacher], results.teacher_profile)
     lines.append(["*teacher*", *_side_by_side(ours, PAPER_ROWS["teacher"])])
-    return markdown(header, lines)
+    return Table(header, lines)
 
 
 def _paper_columns(results: Results, metrics: Iterable[Metrics], profile: Profile | None) -> list[str]:

@@ -33,6 +33,7 @@ def test_summary_and_files(make_study: Make) -> None:
         Path("comparison.md"),
         Path("summary.csv"),
         Path("classes.csv"),
+        Path("index.html"),
         Path("figures/panels.png"),
     }
     names = {"baseline-0", "baseline-1", "kd-0", "kd-1", "teacher-0", "largest_class", "colour_lookup"}

@@ -1,4 +1,5 @@
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,12 @@ from effiseg.errors import EffiSegError
 from effiseg.report.classes import class_distribution, class_iou_radar
 from effiseg.report.collect import Results, collect
 from effiseg.report.curves import miou_per_epoch, training_loss
+from effiseg.report.evidence import class_gains, cost_and_gain, gains
 from effiseg.report.figures import FIGURES, write_figures
-from effiseg.report.samples import norm_scatter, panels
+from effiseg.report.samples import extreme_images, norm_scatter, panels
 from effiseg.report.style import looks, plain_style
+from effiseg.report.summary import RowSummary, summarise
+from effiseg.report.tables import interval, points
 
 Make = Callable[..., Any]
 
@@ -28,6 +32,25 @@ def results_of(study: Any) -> Results:
     return collect(study.config, study.root)
 
 
+def summed_up(study: Any) -> tuple[Results, dict[str, RowSummary]]:
+    results = results_of(study)
+    return results, {row.experiment: row for row in summarise(results)}
+
+
+def draw_all(study: Any, folder: Path) -> list[Path]:
+    folder.mkdir()
+    results = results_of(study)
+    return write_figures(results, summarise(results), folder)
+
+
+def check_files(paths: list[Path]) -> None:
+    for path in paths:
+        assert path.stat().st_size < 1e6, path.name
+        with Image.open(path) as image:
+            assert 600 < image.width < 1300 and 200 < image.height < 2500, path.name
+            assert "Software" not in image.info
+
+
 def titles(figure: Figure) -> list[str]:
     return [axes.get_title("left") or axes.get_title() for axes in figure.axes]
 
@@ -40,23 +63,19 @@ def test_all_figures_are_readable_small_and_the_same_each_time(make_study: Make)
     study = make_study(study={"experiments": ["baseline", "tanh"], "distillation": ["kd"], "seeds": [0, 1]})
     contents = []
     for name in ("first", "second"):
-        folder = study.root / name
-        folder.mkdir()
-        paths = write_figures(results_of(study), folder)
+        paths = draw_all(study, study.root / name)
         assert [path.name for path in paths] == [f"{figure}.png" for figure in FIGURES]
         contents.append([path.read_bytes() for path in paths])
     assert contents[0] == contents[1]
-    assert all(len(content) < 1e6 for content in contents[0])
-    for path in paths:
-        with Image.open(path) as image:
-            assert 600 < image.width < 1300 and 200 < image.height < 2500
-            assert "Software" not in image.info
+    check_files(paths)
 
 
 def test_figures_name_the_data(make_study: Make) -> None:
+    """Also where there is nothing to compare."""
     results = results_of(make_study(study={"experiments": ["baseline"], "distillation": []}))
-    for draw in FIGURES.values():
-        assert f"synthetic (generated scenes), digest {results.data.digest[:12]}" in words(draw(results))
+    for drawing in FIGURES.values():
+        figure = drawing.draw(results, summarise(results))
+        assert f"synthetic (generated scenes), digest {results.data.digest[:12]}" in words(figure)
 
 
 def test_a_rows_look_does_not_depend_on_the_study(make_study: Make) -> None:
@@ -143,13 +162,92 @@ def test_panels_of_another_data_set_are_refused(make_study: Make) -> None:
         panels(results_of(study))
 
 
-def test_twenty_rows(make_study: Make) -> None:
-    rows: dict[str, dict[str, Any]] = {"baseline": {}, **{f"row_{i}": {} for i in range(19)}}
-    study = make_study(experiments=rows, study={"experiments": list(rows), "distillation": []})
-    results = results_of(study)
-    assert len({(look.colour, look.line) for look in looks(study.config).values()}) == 20
-    assert len(training_loss(results).axes) == 20
-    assert len(class_iou_radar(results).axes) == 19
+def test_thirty_four_rows(make_study: Make) -> None:
+    """As many as the widest preset has: pictures show the first of them and say so, the rest shows all."""
+    names = ["baseline", *(f"a_longer_name_{i}" for i in range(33))]
+    study = make_study(experiments={name: {} for name in names}, study={"experiments": names, "distillation": []})
+    check_files(draw_all(study, study.root / "figures"))
+    results, rows = summed_up(study)
+    assert len({(look.colour, look.line) for look in looks(study.config).values()}) == 34
+    assert len(training_loss(results).axes) == 34
+    assert len(class_gains(results, list(rows.values())).axes[0].get_yticks()) == 33
+    assert "15 more rows not shown" in words(class_iou_radar(results))
+    assert "22 more rows not shown" in words(panels(results))
+    assert "21 more rows not shown" in words(extreme_images(results, list(rows.values())))
+
+
+def test_forest_plot_shows_every_row_with_its_interval(make_study: Make) -> None:
+    study = make_study(study={"seeds": [0, 1, 2]})
+    (study.root / "history/train/tanh-1.json").unlink()
+    for seed in (0, 1, 2):
+        (study.root / f"history/distill/kd-{seed}.json").unlink()
+    results, rows = summed_up(study)
+    axes = gains(results, list(rows.values())).axes[0]
+    shown = [label.get_text() for label in axes.get_yticklabels()]
+    assert shown[-1] == "kd" and set(shown) == {*rows} - {"baseline"}
+    means = [rows[name].delta.mean for name in shown[:-1]]
+    assert means == sorted(means, reverse=True)
+    texts = [text.get_text() for text in axes.texts]
+    delta = rows["tanh"].delta
+    assert f"{points(delta.mean)} ({interval(delta)}) {rows['tanh'].verdict}" in texts
+    assert texts[-1] == "no result"
+    place = shown.index("tanh")
+    line, seeds = axes.lines[3 * place], axes.lines[3 * place + 1]
+    np.testing.assert_allclose(line.get_xdata(), [100 * delta.low, 100 * delta.high])
+    assert len(seeds.get_xdata()) == 2
+
+
+def test_heat_map_marks_what_leaves_zero_out(make_study: Make) -> None:
+    results, rows = summed_up(make_study(study={"seeds": [0, 1, 2]}))
+    axes = class_gains(results, list(rows.values())).axes[0]
+    cells = [
+        cell
+        for name, row in rows.items()
+        if name != "baseline"
+        for cell in (row.delta, *(value for key, value in row.class_deltas.items() if key not in results.absent))
+    ]
+    assert [text.get_text() for text in axes.texts] == [points(cell.mean) for cell in cells]
+    bold = [text.get_fontweight() == "bold" for text in axes.texts]
+    assert bold == [cell.verdict in ("better", "worse") for cell in cells]
+    assert len(axes.patches) == sum(bold) > 0
+
+
+def test_cost_against_gain(make_study: Make) -> None:
+    results, rows = summed_up(make_study(study={"seeds": [0, 1]}))
+    axes = cost_and_gain(results, list(rows.values())).axes[0]
+    kd = rows["kd"]
+    assert (kd.device_hours, 100 * kd.delta.mean) in [tuple(line.get_xydata()[0]) for line in axes.lines]
+    assert (rows["baseline"].device_hours, 0) in [tuple(line.get_xydata()[0]) for line in axes.lines]
+    assert {text.get_text() for text in axes.texts} == {*rows} - {"baseline"}
+
+
+def test_images_of_the_largest_gain_and_loss(make_study: Make) -> None:
+    """Seed 1 is missing of one row: its images are chosen and averaged over the seeds that both rows have."""
+    study = make_study(study={"experiments": ["baseline", "tanh"], "distillation": [], "seeds": [0, 1, 2]})
+    (study.root / "history/train/tanh-1.json").unlink()
+    results, rows = summed_up(study)
+
+    def own_miou(name: str, seed: int) -> list[float]:
+        """Counted the long way."""
+        (run,) = [run for run in results.of(name) if run.seed == seed]
+        found = []
+        for confusion in run.confusion(results.data):
+            held = [i for i in range(len(confusion)) if confusion[i].sum()]
+            ious = [confusion[i, i] / (confusion[i].sum() + confusion[:, i].sum() - confusion[i, i]) for i in held]
+            found.append(float(np.mean(ious)))
+        return found
+
+    expected = np.mean([np.subtract(own_miou("tanh", s), own_miou("baseline", s)) for s in (0, 2)], axis=0)
+    np.testing.assert_allclose(rows["tanh"].image_deltas, expected)
+    figure = extreme_images(results, list(rows.values()))
+    best, worst = expected.argmax(), expected.argmin()
+    assert [title for title in titles(figure) if title] == [
+        f"best: {100 * expected[best]:+.2f}, val_{best}",
+        f"worst: {100 * expected[worst]:+.2f}, val_{worst}",
+    ]
+    palette = np.array(results.data.colours, np.uint8)
+    (prediction,) = results.of("tanh")[0].predictions([f"val_{best}"], results.data.full_size)
+    np.testing.assert_array_equal(figure.axes[3].images[0].get_array(), palette[prediction])
 
 
 def test_labels_without_any_class(make_study: Make) -> None:

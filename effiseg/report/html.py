@@ -1,0 +1,105 @@
+"""index.html: the whole study on one page that needs nothing beside it."""
+
+import base64
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+from PIL import Image
+from pydantic_core import to_jsonable_python
+from ruamel.yaml import YAML
+
+from effiseg.config import Config
+from effiseg.report import figures
+from effiseg.report.collect import Results
+from effiseg.report.summary import RowSummary
+from effiseg.report.tables import class_table, cost_table, main_table, speed_tables, training_table
+from effiseg.report.words import (
+    answer,
+    comparability,
+    cost_notes,
+    dataset_title,
+    differences,
+    header,
+    provenance,
+    reading,
+)
+
+TEMPLATE = "index.html.j2"
+_MARKS = ((r"`(.+?)`", "code"), (r"\*\*(.+?)\*\*", "strong"), (r"\*(.+?)\*", "em"))
+
+
+@dataclass(frozen=True)
+class _Figure:
+    """A PNG file inside the page."""
+
+    name: str
+    heading: str
+    says: str
+    width: int
+    height: int
+    source: str
+
+
+def html(results: Results, summaries: Sequence[RowSummary], paths: Sequence[Path]) -> str:
+    """The whole of index.html.
+
+    Args:
+        paths: the figures as they were written.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["marked"] = marked
+    return environment.get_template(TEMPLATE).render(
+        title=f"EffiSeg on {dataset_title(results)}",
+        comparability=comparability(results),
+        answer=answer(results, summaries),
+        scores=main_table(results, summaries),
+        reading=reading(results),
+        figures=[_inline(path) for path in paths],
+        training=training_table(summaries),
+        costs=cost_table(results),
+        cost_notes=cost_notes(results),
+        speeds=speed_tables(results),
+        classes=class_table(results),
+        differences=differences(results),
+        facts=header(results) | provenance(results),
+        params=params_text(results.config),
+    )
+
+
+def marked(text: str) -> Markup:
+    """Text with its Markdown marks as HTML; everything else in it is escaped."""
+    content = str(escape(text))
+    for pattern, tag in _MARKS:
+        content = re.sub(pattern, rf"<{tag}>\1</{tag}>", content)
+    return Markup(content)
+
+
+def params_text(config: Config) -> str:
+    """The whole of params.yaml, without its comments."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = None
+    yaml.sort_base_mapping_type_on_output = False
+    yaml.width = 100
+    text = io.StringIO()
+    yaml.dump(to_jsonable_python(config), text)
+    return text.getvalue()
+
+
+def _inline(path: Path) -> _Figure:
+    drawing = figures.FIGURES[path.stem]
+    with Image.open(path) as image:
+        width, height = image.size
+    source = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+    return _Figure(path.stem, drawing.heading, drawing.says, width, height, source)

@@ -1,0 +1,196 @@
+"""What both pages say in words. `code`, **bold** and *italics* are marked as in Markdown."""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from effiseg.report.collect import BASELINE, Results, Run
+from effiseg.report.statistics import Difference
+from effiseg.report.summary import RowSummary
+from effiseg.report.tables import dimensions, interval, percent, points
+
+SOURCES = {"synthetic": "synthetic (generated street scenes)", "cityscapes": "Cityscapes", "camvid": "CamVid"}
+LOSS_RESOLUTION = {
+    "label": "label (the logits are upsampled to the training labels' size)",
+    "quarter": "quarter (the training labels are shrunk to the logits' 1/4 grid)",
+}
+
+
+# by verdict: what the answer says of its rows, the most telling first
+_VERDICTS = {
+    "better": "Better than the baseline",
+    "worse": "Worse than the baseline",
+    "not distinguishable": "Not distinguishable from the baseline",
+    "one seed": "Without a verdict, for want of a second seed",
+    "no comparison": "Not compared: no seed in common with the baseline",
+    "no result": "No result",
+}
+
+
+def answer(results: Results, summaries: Sequence[RowSummary]) -> list[str]:
+    """What the study found: first the count of verdicts, then the rows of each, then the levels to compare with."""
+    groups = {verdict: [row for row in summaries if row.verdict == verdict] for verdict in _VERDICTS}
+    lines = [_headline(results, groups)]
+    for verdict, rows in groups.items():
+        if rows:
+            gaining = sorted(rows, key=lambda row: 0 if math.isnan(row.delta.mean) else -row.delta.mean)
+            lines.append(f"**{_VERDICTS[verdict]}:** {'; '.join(_gain(row) for row in gaining)}.")
+    if partly := [row for row in summaries if row.seeds and row.missing]:
+        lines.append(f"**Seeds without a result:** {'; '.join(_named(row) for row in partly)}.")
+    levels = [f"the {row.experiment} {percent(row.miou)}" for row in summaries if row.verdict == BASELINE]
+    levels += [f"the teacher {percent([results.teacher.miou])}"]
+    levels += [f"answering each pixel by its colour alone {percent([results.floors.colour_lookup.miou])}"]
+    lines.append(f"For scale, mIoU in percent: {', '.join(levels)}.")
+    return lines
+
+
+def _headline(results: Results, groups: Mapping[str, list[RowSummary]]) -> str:
+    judged = {verdict: rows for verdict in ("better", "worse", "not distinguishable") if (rows := groups[verdict])}
+    count = sum(map(len, judged.values()))
+    images = f"{len(results.data.val)} validation images"
+    if count:
+        seeds = sorted({row.delta.seeds for rows in judged.values() for row in rows})
+        over = " to ".join(str(seed) for seed in dict.fromkeys((seeds[0], seeds[-1])))
+        found = ", ".join(f"{len(rows)} {verdict}" for verdict, rows in judged.items())
+        return f"**Compared with the baseline over {over} seeds and {images}, of {count} rows: {found}.**"
+    if groups["one seed"]:
+        return (
+            f"**One seed gives no verdict.** Each row was trained once and scored on {images}: the differences below "
+            "compare these trained networks, not the methods, and their intervals are over the images alone."
+        )
+    return f"**No row can be compared with a row named `{BASELINE}`**, so there is no verdict."
+
+
+def _gain(row: RowSummary) -> str:
+    if math.isnan(row.delta.mean):
+        return _named(row)
+    return f"{row.experiment} {points(row.delta.mean)} points ({_evidence(row.delta)})"
+
+
+def _evidence(delta: Difference) -> str:
+    return f"95 % interval {interval(delta)}, {delta.seeds} seed{'s' if delta.seeds > 1 else ''}"
+
+
+def _named(row: RowSummary) -> str:
+    return f"{row.experiment} (seed {', '.join(map(str, row.missing))})" if row.missing else row.experiment
+
+
+def header(results: Results) -> dict[str, str]:
+    """What every number of the study has in common."""
+    data = results.data
+    return {
+        "data set": dataset_title(results),
+        "data digest": f"`{data.digest[:12]}`",
+        "images": f"{len(data.train.names)} to train on, {len(data.val.names)} to validate on",
+        "size": f"trained at {dimensions(data.size)}, scored against labels at {dimensions(data.full_size)}",
+        "epochs": _shared(results, lambda run: str(run.info.epochs)),
+        "loss resolution": _shared(results, lambda run: LOSS_RESOLUTION[_resolution(results, run)]),
+        "seeds": ", ".join(str(seed) for seed in results.config.study.seeds),
+        "trained on": _shared(results, lambda run: f"{run.info.device}, {run.info.precision}"),
+        "headline": "last epoch, mIoU over the classes that the validation labels hold, at their full resolution",
+    }
+
+
+def dataset_title(results: Results) -> str:
+    """The data set in words, and what was held out of its training images."""
+    title, validation = SOURCES[results.data.source], results.config.data.validation
+    return f"{title}, {validation} (training images, not its validation split)" if validation else title
+
+
+def _resolution(results: Results, run: Run) -> str:
+    return results.config.row(run.experiment).loss.resolution
+
+
+def _shared(results: Results, value_of: Callable[[Run], str]) -> str:
+    """A value that all runs have in common, or else each value with the rows that have it."""
+    rows: dict[str, dict[str, None]] = {}
+    for run in results.runs:
+        rows.setdefault(value_of(run), {})[run.experiment] = None
+    if len(rows) == 1:
+        return next(iter(rows))
+    return "; ".join(f"{value}: {', '.join(names)}" for value, names in rows.items())
+
+
+def comparability(results: Results) -> str:
+    """Whether the figures may stand beside the paper's; empty where they may."""
+    if results.data.source == "cityscapes":
+        return ""
+    scenes = "These are generated scenes, not photographs. " if results.data.source == "synthetic" else ""
+    return f"{scenes}The figures are **not comparable** with the paper's Cityscapes table."
+
+
+def differences(results: Results) -> dict[str, str]:
+    """By row: the keys of params.yaml in which it differs."""
+
+    def settings(row: str) -> str:
+        found = [f"`{key}: {value}`" for key, value in _flat(results.config.experiments[row])]
+        return ", ".join(found) or "nothing: the settings of params.yaml as they stand"
+
+    return {row: settings(row) for row in results.rows}
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
+
+
+def cost_notes(results: Results) -> str:
+    """What the counts and speeds are of, and where they were measured."""
+    profiles = [*results.profiles.values(), results.teacher_profile]
+    machines = dict.fromkeys(f"{profile.device}, {profile.precision}" for profile in profiles)
+    return (
+        f"Multiply-adds are of one image at {dimensions(results.config.profile.size)}. GMACs: with attention; "
+        "the paper's count leaves attention out. Both stand for the published order of operations; what really runs is "
+        "the same function in a cheaper order, in training (`as trained`) and with everything folded that is linear "
+        "(`deployed`), which gives the same answers in fewer operations. "
+        f"Speed: one image at a time on {'; '.join(machines)}; latency is the median and the 95th percentile. "
+        "Rows of the same architecture are the same computation, so their speed is one measurement, pooled (median)."
+    )
+
+
+def reading(results: Results) -> list[str]:
+    """What a reader must know to judge the numbers."""
+    seeds = len(results.config.study.seeds)
+    if seeds == 1:
+        evidence = (
+            "**One seed** shows what a row can reach and how large effects are ordered. It does not show that a "
+            "difference is the row's doing: SegFormer commonly moves by 1 to 2 points of mIoU from seed to seed, so a "
+            "smaller Δ is no finding. Its interval is over the validation images alone: it compares these two trained "
+            "networks, not the methods. `study.seeds: [0, 1, 2]` gives a verdict."
+        )
+    else:
+        evidence = (
+            f"**± is the sample standard deviation over {seeds} seeds**, not an error of the mean. **The interval** "
+            "holds the difference with 95 % confidence over new trainings and new images of this kind: a paired "
+            "bootstrap over the validation images, widened by the spread over seeds (Student's t). *better* and "
+            "*worse* mean that it leaves 0 out; of rows without any effect, one in twenty does so by chance."
+        )
+    points = [
+        evidence,
+        "**The floors need no network**: always answering the class with the most training pixels, and answering each "
+        "pixel by its colour alone. What a row reaches above the colour lookup is shape and context.",
+        "**¼ grid** is the paper's protocol: labels sampled on the logits' grid, so that nothing finer is scored.",
+        "**mIoU is a mean over classes**, so a rare class weighs as much as the road; see the class table before "
+        "reading much into one number.",
+    ]
+    if BASELINE not in results.experiments:
+        points.append(f"**There is no row named `{BASELINE}` in this study**, so there is no Δ.")
+    return points
+
+
+def provenance(results: Results) -> dict[str, str]:
+    """Where the numbers come from."""
+    teacher = results.teacher
+    mean, std = (", ".join(f"{value:g}" for value in values) for values in (teacher.mean, teacher.std))
+    return {
+        "git commit": _shared(results, lambda run: run.info.git_commit or "unknown (not in a git repository)"),
+        "data digest": f"`{results.data.digest}`",
+        "teacher": f"SegFormer-{teacher.variant.upper()}, source `{teacher.source}`, digest `{teacher.digest}`, "
+        f"input normalisation mean ({mean}), std ({std})",
+        "distilled rows": ", ".join(row for row in results.experiments if results.config.stage_of(row) == "distill")
+        or "none; the teacher is shown for comparison",
+    }
