@@ -117,7 +117,7 @@ def server(study: Study, command: str, health: str) -> Iterator[str]:
         port = free.getsockname()[1]
     words = [word for word in shlex.split(re.sub(r"--port \d+", "", command)) if word != "mlflow"]
     process = subprocess.Popen(
-        [*shlex.split("python -m mlflow"), *words, "--port", str(port)],
+        ["python", "-m", "mlflow", *words, "--port", str(port), "--workers", "1"],
         cwd=study.folder,
         env=environment(),
         stdout=subprocess.DEVNULL,
@@ -126,17 +126,23 @@ def server(study: Study, command: str, health: str) -> Iterator[str]:
     )
     address = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(1200):
-            assert process.poll() is None, f"{command}: status {process.returncode}"
-            try:
-                requests.get(address + health, timeout=5).raise_for_status()
-                break
-            except requests.RequestException:
-                time.sleep(0.1)
+        _wait_for(address + health, process, command)
         yield address
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(30)
+
+
+def _wait_for(address: str, process: subprocess.Popen[bytes], command: str) -> None:
+    until = time.monotonic() + 300
+    while time.monotonic() < until:
+        assert process.poll() is None, f"{command}: status {process.returncode}"
+        try:
+            requests.get(address, timeout=5).raise_for_status()
+            return
+        except requests.RequestException:
+            time.sleep(0.1)
+    raise AssertionError(f"{command}: no answer after five minutes")
 
 
 def test_every_command_of_the_tour_succeeds(story: Story) -> None:
