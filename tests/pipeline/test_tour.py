@@ -21,6 +21,9 @@ import pytest
 import requests
 from PIL import Image
 
+from effiseg.__main__ import main
+from effiseg.data.labels import CITYSCAPES
+from effiseg.pipeline import cli
 from tests.pipeline.study import Study, environment
 
 PICTURE = "data/synthetic/leftImg8bit/val/eschenmark/eschenmark_000000_000019_leftImg8bit.png"
@@ -181,8 +184,6 @@ def test_the_server_answers_as_predict_does(story: Story) -> None:
     command = ("predict", PICTURE, "--model", "models:/effiseg-synthetic@best", "--out", str(labels), "--labels")
     story.study.run("python", "-m", "effiseg", *command)
 
-    from effiseg.data.labels import CITYSCAPES
-
     ids = np.asarray(Image.open(labels / f"{Path(PICTURE).stem}_labelIds.png"))
     (served,) = story.answer["predictions"]
     np.testing.assert_array_equal(np.array(served), CITYSCAPES.lookup()[ids])
@@ -208,19 +209,38 @@ def test_the_server_refuses_what_is_no_picture_and_lives_on(story: Story) -> Non
         (("predict", PICTURE, "--model", "params.yaml", "--out", "new"), "--model params.yaml: a file, expected"),
         (("predict", "*.jpg", "--model", "kd-0", "--out", "new"), "*.jpg: no picture there"),
         (("predict", PICTURE, "--model", "kd-0", "--out", "dvc.yaml"), "--out dvc.yaml: a file, expected a folder"),
-        (
-            ("predict", PICTURE, "--model", "models:/nope@best", "--out", "new"),
-            "models:/nope@best/artifacts/checkpoint",
-        ),
         (("register", "--row", "nope-0"), "run 'nope-0': params.yaml's study has none of that name"),
     ],
 )
-def test_wrong_commands_are_one_error_line(study: Study, command: tuple[str, ...], message: str) -> None:
+def test_wrong_commands_are_one_error_line(
+    study: Study,
+    command: tuple[str, ...],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(study.folder)
+    monkeypatch.setattr("sys.argv", ["effiseg", *command])
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # the handler is for a process of its own
+
+    with pytest.raises(SystemExit) as left:  # in this process, since importing torch costs seconds
+        cli.run(main)
+
+    printed = capsys.readouterr().err
+    assert left.value.code == 1
+    assert printed.startswith(f"error: {message}")
+    assert printed.count("\n") == 1
+    assert not (study.folder / "new").exists()
+
+
+def test_an_unknown_registered_model_is_one_error_line(study: Study) -> None:
+    command = ("predict", PICTURE, "--model", "models:/nope@best", "--out", "new")
     done = study.run("python", "-m", "effiseg", *command, check=False)
 
     assert done.returncode == 1
-    assert done.stderr.startswith(f"error: {message}")
+    assert done.stderr.startswith("error: models:/nope@best/artifacts/checkpoint: not to be had from MLflow at sqlite:")
     assert done.stderr.count("\n") == 1
+    assert "put a row there with `python -m effiseg register`" in done.stderr
     assert not (study.folder / "new").exists()
 
 
