@@ -10,7 +10,7 @@ study: setup  ## the whole study: checks params.yaml, then dvc repro
 	@$(ACTIVATE) && python -m effiseg check && dvc repro
 
 test: .venv/.dev  ## all tests
-	@$(ACTIVATE) && python -m pytest
+	@$(ACTIVATE) && python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 bench: setup  ## our ways against a careful user's, as ratios: benchmarks/results.csv
 	@$(ACTIVATE) && python -m benchmarks

@@ -1,6 +1,7 @@
 """A row of narrow stages on the tiny data set, exported once."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -54,11 +55,17 @@ def card(data: Prepared) -> Card:
     )
 
 
-@pytest.fixture(scope="session", autouse=True)
-def tiny() -> Iterator[None]:
+@contextmanager
+def narrow() -> Iterator[None]:
     """Makes `b0` a SegFormer with narrow stages."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(segformer.VARIANTS, "b0", WIDTHS)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def tiny() -> Iterator[None]:
+    with narrow():
         yield
 
 
@@ -83,8 +90,9 @@ def settings(repository: Path) -> Model:
 
 
 @pytest.fixture(scope="session")
-def model(tiny: None, data: Prepared, settings: Model) -> Segmenter:
-    return network(data, settings)
+def model(data: Prepared, settings: Model) -> Segmenter:
+    with narrow():
+        return network(data, settings)
 
 
 @pytest.fixture(scope="session")
@@ -92,4 +100,6 @@ def exported(model: Segmenter, card: Card, data: Prepared, tmp_path_factory: pyt
     folder = tmp_path_factory.mktemp("exported")
     splits = {name: Recorded(**vars(getattr(data, name))) for name in ("train", "val")}
     recorded = replace(data, **splits)
-    return Exported(folder, export_files(model, card, recorded, folder, calibration=CALIBRATION), recorded)
+    with narrow():
+        parities = export_files(model, card, recorded, folder, calibration=CALIBRATION)
+    return Exported(folder, parities, recorded)
