@@ -28,8 +28,7 @@ settings.load_profile("effiseg")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Side by side (`pytest -n 2 --dist loadgroup`), a folder's tests stay together, as its fixtures do, and the slowest
-    folder begins."""
+    """Side by side (`pytest -n 2 --dist loadgroup`) a folder's tests stay together, and the slowest folder begins."""
     for item in items:
         item.add_marker(pytest.mark.xdist_group(item.path.relative_to(REPOSITORY / "tests").parts[0]))
     items.sort(key=lambda item: "pipeline" not in item.path.parts)
