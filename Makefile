@@ -2,15 +2,21 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 ACTIVATE = . .venv/bin/activate
 
-.PHONY: setup study test bench lint lock
+.PHONY: setup study test test-studies test-units bench lint lock
 
 setup: .venv/.setup  ## .venv with what the study needs
 
 study: setup  ## the whole study: checks params.yaml, then dvc repro
 	@$(ACTIVATE) && python -m effiseg check && dvc repro
 
-test: .venv/.dev  ## all tests
-	@$(ACTIVATE) && python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+test: .venv/.dev  ## all tests, those of whole studies beside the others
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-studies test-units
+
+test-studies: .venv/.dev
+	@$(ACTIVATE) && python -m pytest tests/pipeline
+
+test-units: .venv/.dev
+	@$(ACTIVATE) && python -m pytest --ignore=tests/pipeline
 
 bench: setup  ## our ways against a careful user's, as ratios: benchmarks/results.csv
 	@$(ACTIVATE) && python -m benchmarks

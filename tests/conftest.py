@@ -27,14 +27,6 @@ settings.register_profile("effiseg", deadline=None, max_examples=25, derandomize
 settings.load_profile("effiseg")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Side by side (`pytest -n 2 --dist loadgroup`) a folder's tests stay together, and the slowest folder begins."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(item.path.relative_to(REPOSITORY / "tests").parts[0]))
-    items.sort(key=lambda item: "pipeline" not in item.path.parts)
-
-
 @pytest.fixture(scope="session")
 def repository() -> Path:
     return REPOSITORY
