@@ -34,7 +34,7 @@ def preset(name: str, root: str | None) -> None:
     """Lay a preset over params.yaml and tell what changed."""
     changes = apply_preset(name, root)
     print("\n".join(changes) if changes else "params.yaml has these settings already")
-    if root is None:
+    if root is None and any(change.startswith("data.source") for change in changes):
         print("data.root is as it was; set it to the folder that holds your data, or give --root")
 
 

@@ -95,20 +95,23 @@ def cost_and_gain(results: Results, summaries: Sequence[RowSummary]) -> Figure:
     axes = figure.add_subplot()
     styles = looks(results.config)
     for row in rows:
-        place, colour = (row.device_hours, 100 * row.delta.mean), styles[row.experiment].colour
+        place, colour = (60 * row.device_hours, 100 * row.delta.mean), styles[row.experiment].colour
         axes.vlines(place[0], 100 * row.delta.low, 100 * row.delta.high, color=colour, alpha=0.5, linewidth=1.5)
         axes.plot(*place, "o", color=colour, markersize=6)
     for row in summaries:
         if row.experiment == BASELINE and row.seeds:
-            axes.plot(row.device_hours, 0, "D", color=styles[BASELINE].colour, markersize=7, label=BASELINE)
+            axes.plot(60 * row.device_hours, 0, "D", color=styles[BASELINE].colour, markersize=7, label=BASELINE)
             axes.legend(loc="lower right", bbox_to_anchor=(1, 1))
     _zero_line(axes.axhline)
     _name_points(axes, rows, styles)
-    axes.set_xlabel("device hours of one training")
+    axes.set_xlabel("device minutes of one training")
+    axes.set_xlim(left=0)
     axes.set_ylabel("Δ mIoU, points")
     devices = ", ".join(dict.fromkeys(row.device for row in summaries if row.seeds))
     footer(
-        figure, results.data, f"bar: 95 % interval; a device hour is an hour of one process on {devices}\n{_over(rows)}"
+        figure,
+        results.data,
+        f"bar: 95 % interval; a device minute is a minute of one process on {devices}\n{_over(rows)}",
     )
     return figure
 
@@ -119,7 +122,7 @@ def _name_points(axes: Axes, rows: Sequence[RowSummary], styles: dict[str, Look]
         colour = styles[row.experiment].colour
         axes.annotate(
             row.experiment,
-            (row.device_hours, 100 * row.delta.mean),
+            (60 * row.device_hours, 100 * row.delta.mean),
             (1.04, (place + 0.5) / len(rows)),
             textcoords="axes fraction",
             va="center",
@@ -135,7 +138,7 @@ def _compared(summaries: Sequence[RowSummary]) -> list[RowSummary]:
 
 
 def _leaves_zero_out(delta: Difference) -> bool:
-    return delta.low > 0 or delta.high < 0
+    return delta.verdict in ("better", "worse")  # one seed is no evidence, whatever its interval
 
 
 def _zero_line(draw: Callable[..., object]) -> None:

@@ -40,7 +40,7 @@ def page(results: Results, summaries: Sequence[RowSummary]) -> str:
         cost_table(results).markdown(),
         *_speeds(results),
         "## What training took",
-        "Means over the seeds, of one training. A device hour is an hour of wall-clock time of one process.",
+        "Means over the seeds, of one training. A device minute is a minute of wall-clock time of one process.",
         training_table(summaries).markdown(),
         "## How to read it",
         _bullets(reading(results)),

@@ -210,18 +210,10 @@ def training_table(summaries: Sequence[RowSummary]) -> Table:
     """What one training of each row takes, mean over the seeds, beside what it gains."""
     lines = []
     for row in summaries:
-        costs = (row.train_minutes, row.device_hours, row.images_per_second, row.peak_memory_mb)
-        gain = (NONE, NONE) if row.experiment == BASELINE else (points(row.delta.mean), _per_hour(row, summaries))
-        lines.append([row.experiment, *(number(cost) for cost in costs), *gain])
-    header = ["row", "minutes", "device hours", "images per second", "peak memory, MB", "Δ mIoU", "Δ per extra hour"]
-    return Table(header, lines)
-
-
-def _per_hour(row: RowSummary, summaries: Sequence[RowSummary]) -> str:
-    """Points gained for each device hour that a training takes longer than the baseline's; none where it does not."""
-    baseline = next((other.device_hours for other in summaries if other.experiment == BASELINE), math.nan)
-    extra = row.device_hours - baseline
-    return points(row.delta.mean / extra) if extra > 0 else NONE
+        costs = (row.train_minutes, 60 * row.device_hours, row.images_per_second, row.peak_memory_mb)
+        gain = NONE if row.experiment == BASELINE else points(row.delta.mean)
+        lines.append([row.experiment, *(number(cost) for cost in costs), gain])
+    return Table(["row", "minutes", "device minutes", "images per second", "peak memory, MB", "Δ mIoU"], lines)
 
 
 def paper_table(results: Results) -> Table:

@@ -17,6 +17,8 @@ LOSS_RESOLUTION = {
 }
 
 
+NEVER = 0.005  # IoU below which a class counts as not found
+
 # by verdict: what the answer says of its rows, the most telling first
 _VERDICTS = {
     "better": "Better than the baseline",
@@ -38,11 +40,22 @@ def answer(results: Results, summaries: Sequence[RowSummary]) -> list[str]:
             lines.append(f"**{_VERDICTS[verdict]}:** {'; '.join(_gain(row) for row in gaining)}.")
     if partly := [row for row in summaries if row.seeds and row.missing]:
         lines.append(f"**Seeds without a result:** {'; '.join(_named(row) for row in partly)}.")
+    if lost := _never_found(results, summaries):
+        others = len(results.data.classes) - len(results.absent) - len(lost)
+        lines.append(
+            f"**Never found:** {', '.join(lost)}. Their IoU is below {100 * NEVER:g} % in every row, so that every Δ "
+            f"comes from the other {others} classes."
+        )
     levels = [f"the {row.experiment} {percent(row.miou)}" for row in summaries if row.verdict == BASELINE]
     levels += [f"the teacher {percent([results.teacher.miou])}"]
     levels += [f"answering each pixel by its colour alone {percent([results.floors.colour_lookup.miou])}"]
     lines.append(f"For scale, mIoU in percent: {', '.join(levels)}.")
     return lines
+
+
+def _never_found(results: Results, summaries: Sequence[RowSummary]) -> list[str]:
+    best = {name: max(max(row.classes[name]) for row in summaries if row.seeds) for name in results.data.classes}
+    return [name for name, iou in best.items() if iou < NEVER]  # NaN, of a class without labels, is not
 
 
 def _headline(results: Results, groups: Mapping[str, list[RowSummary]]) -> str:

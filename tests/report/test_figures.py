@@ -218,8 +218,8 @@ def test_cost_against_gain(make_study: Make) -> None:
     results, rows = summed_up(make_study(study={"seeds": [0, 1]}))
     axes = cost_and_gain(results, list(rows.values())).axes[0]
     kd = rows["kd"]
-    assert (kd.device_hours, 100 * kd.delta.mean) in [tuple(line.get_xydata()[0]) for line in axes.lines]
-    assert (rows["baseline"].device_hours, 0) in [tuple(line.get_xydata()[0]) for line in axes.lines]
+    assert (60 * kd.device_hours, 100 * kd.delta.mean) in [tuple(line.get_xydata()[0]) for line in axes.lines]
+    assert (60 * rows["baseline"].device_hours, 0) in [tuple(line.get_xydata()[0]) for line in axes.lines]
     assert {text.get_text() for text in axes.texts} == {*rows} - {"baseline"}
 
 

@@ -184,6 +184,20 @@ def test_the_answer_counts_and_names_the_verdicts(make_study: Make) -> None:
     assert len(gaining) == 4
 
 
+def test_classes_that_no_row_finds_are_named(make_study: Make) -> None:
+    study = make_study(study={"experiments": ["baseline"], "distillation": ["kd"]})
+    results = collect(study.config, study.root)
+    summaries = summarise(results)
+    assert not [line for line in answer(results, summaries) if "Never found" in line]
+    for row in summaries:
+        row.classes["car"][:] = [0.004]
+    summaries[0].classes["bus"][:] = [0.0]  # the other row finds it
+    (line,) = [line for line in answer(results, summaries) if "Never found" in line]
+    assert line == (
+        "**Never found:** car. Their IoU is below 0.5 % in every row, so that every Δ comes from the other 17 classes."
+    )
+
+
 def test_without_a_baseline_nothing_is_compared(make_study: Make) -> None:
     first, second, *_ = answer_of(make_study(study={"experiments": ["tanh"], "distillation": []}))
     assert first.startswith("**No row can be compared")
