@@ -63,7 +63,7 @@ def narrow() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def tiny() -> Iterator[None]:
     with narrow():
         yield

@@ -143,9 +143,10 @@ def test_every_shipped_row_has_a_loss_and_finite_gradients(
     assert result["loss"].isfinite()
     assert result["loss"] > 0
     for parameter_name, parameter in task.named_parameters():
-        assert parameter.grad is not None, parameter_name
-        assert parameter.grad.isfinite().all(), parameter_name
-    assert task.student.network.segformer.stages[0].patch_embeddings.proj.weight.grad.abs().max() > 0
+        assert (parameter.grad is not None) == parameter.requires_grad, parameter_name
+        assert parameter.grad is None or parameter.grad.isfinite().all(), parameter_name
+    first = next(task.student.network.segformer.stages[0].patch_embeddings.proj.parameters())
+    assert first.grad.abs().max() > 0
     assert all(parameter.grad is None for parameter in narrow.parameters())
 
 
@@ -157,7 +158,7 @@ def test_a_batch_of_void_alone_gives_finite_losses_and_gradients(
     result = task(batch[0], torch.full_like(batch[1], 255))
     result["loss"].backward()
     assert all(value.isfinite().all() for value in result.values())
-    assert all(parameter.grad.isfinite().all() for parameter in task.parameters())
+    assert all(parameter.grad.isfinite().all() for parameter in task.parameters() if parameter.requires_grad)
 
 
 # --- resolution -------------------------------------------------------------------------------------------------------
