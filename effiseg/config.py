@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from effiseg.errors import EffiSegError
 from effiseg.schema import (
     DISTILLATION_TERMS,
+    Cluster,
     Data,
     Deploy,
     Loss,
@@ -49,6 +50,7 @@ class Config(Section):
     train: Train
     teacher: Teacher
     study: Study
+    cluster: Cluster
     profile: Profile
     deploy: Deploy
     report: Report

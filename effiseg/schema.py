@@ -245,6 +245,41 @@ class Study(Section):
     launcher: Annotated[str, Field(min_length=1)]
 
 
+class Resources(Section):
+    """What one stage takes of a machine: processors (also its threads), GPUs (also a share of one), memory.
+
+    `all` processors are a whole machine's; `auto` is one GPU where the cluster has any. Unset: as `default` says.
+    """
+
+    cpus: Rate | Literal["all"] | None = None
+    gpus: Weight | Literal["auto"] | None = None
+    memory_gb: Rate | None = None
+
+    @model_validator(mode="after")
+    def _shares_are_of_one(self) -> Self:
+        for name, amount in (("cpus", self.cpus), ("gpus", self.gpus)):
+            if isinstance(amount, float) and amount > 1 and amount != int(amount):
+                raise ValueError(f"{name} above 1 must be a whole number, found {amount}")
+        return self
+
+
+class Cluster(Section):
+    resources: dict[str, Resources]
+    retries: Annotated[int, Field(ge=0)]
+    remote: str
+
+    @model_validator(mode="after")
+    def _default_is_complete(self) -> Self:
+        if "default" not in self.resources or None in self.resources["default"].model_dump().values():
+            raise ValueError("resources.default must say cpus, gpus and memory_gb: they hold for every other stage")
+        return self
+
+    def of(self, stage: str) -> Resources:
+        """What the stage of this name in dvc.yaml takes."""
+        own = self.resources[stage].model_dump(exclude_none=True) if stage in self.resources else {}
+        return Resources(**{**self.resources["default"].model_dump(), **own})
+
+
 class Profile(Section):
     size: Size
     repeats: Positive

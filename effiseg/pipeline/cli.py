@@ -1,10 +1,14 @@
 """How every stage script begins and ends: one line on standard error when something is wrong, and an honest status."""
 
 import argparse
+import fcntl
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 
 from tqdm import tqdm
@@ -12,6 +16,8 @@ from tqdm import tqdm
 from effiseg.errors import EffiSegError
 
 DEBUG = "EFFISEG_DEBUG"
+OWNER = "EFFISEG_OWNER"  # a file that whoever started this stage keeps locked while it lives
+GRACE_SECONDS = 10.0  # for an orphan's files and MLflow run, before it is ended whatever it does
 
 
 def run(main: Callable[[], None]) -> None:
@@ -20,6 +26,8 @@ def run(main: Callable[[], None]) -> None:
     The traceback is shown only with EFFISEG_DEBUG=1.
     """
     signal.signal(signal.SIGTERM, _terminate)
+    if OWNER in os.environ:
+        threading.Thread(target=_die_with, args=(Path(os.environ[OWNER]),), daemon=True).start()
     try:
         main()
     except KeyboardInterrupt:
@@ -61,3 +69,15 @@ def _leave(message: str, status: int) -> None:
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:
     sys.exit(143)
+
+
+def _die_with(owner: Path) -> None:
+    """End this process when the owner's lock is released, which the system does however the owner ended.
+
+    An orphan would go on writing the checkpoints of a training that was started again elsewhere.
+    """
+    with owner.open() as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE_SECONDS)
+    os._exit(143)

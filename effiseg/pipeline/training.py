@@ -1,5 +1,6 @@
 """One training with its checkpoints, its MLflow run and the files that dvc.yaml declares."""
 
+import math
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -9,6 +10,7 @@ from effiseg.data.prepared import Prepared
 from effiseg.models.deployed import Deployed
 from effiseg.models.weights import digest
 from effiseg.pipeline.cli import is_first_process
+from effiseg.pipeline.progress import with_progress
 from effiseg.pipeline.tracking import Tracker, git_commit, track
 from effiseg.pipeline.workspace import TEACHER, checkpoints, whole_folder, write_json, write_text
 from effiseg.schema import Row
@@ -55,7 +57,9 @@ def tracked_training(
     ):
         tracker.params({"seed": seed, **row.model_dump(exclude={"name"})})
         tracker.dataset(data.source, config.data.root, data.digest, "training")
-        training = train_row(row, seed, data, folder, out, teacher=teacher, on_log=tracker.metrics)
+        steps = row.train.epochs * math.ceil(len(data.train) / row.train.batch_size)
+        on_log = with_progress(tracker.metrics, steps, row.train.batch_size)
+        training = train_row(row, seed, data, folder, out, teacher=teacher, on_log=on_log)
         assert training is not None
         accept(out, tracker)
         record = {"experiment": row.name, "seed": seed, **training.record(), **digests, "git_commit": git_commit()}

@@ -12,12 +12,14 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from effiseg.errors import EffiSegError
+from effiseg.pipeline.cli import GRACE_SECONDS, OWNER
 
 GENERATED = Path("data/synthetic")
 PREPARED = Path("prepared")
 TEACHER = Path("models/teacher/last")
 FLOORS = Path("results/floors.json")
 CLASS_DISTRIBUTION = Path("results/class_distribution.png")
+ORPHAN_SECONDS = 3 * GRACE_SECONDS
 
 
 def repository() -> Path:
@@ -90,7 +92,8 @@ def checkpoints(name: str, belongs_to: dict[str, Any], *, owner: bool = True) ->
         return
     guard = FileLock(folder.with_suffix(".lock"))
     try:
-        guard.acquire(timeout=0)
+        # on a cluster, the orphan of a worker that died holds the lock until it has noticed
+        guard.acquire(timeout=ORPHAN_SECONDS if OWNER in os.environ else 0)
     except Timeout:
         raise EffiSegError(
             f"{folder}: another process is training {name} (an orphan of a killed dvc, or a second run); "
