@@ -18,6 +18,8 @@ def main() -> None:
         preset(arguments.name, arguments.root)
     elif arguments.command == "check":
         check()
+    elif arguments.command == "study":
+        study(arguments.ray)
     else:
         # imported late: torch costs seconds, which the commands above need not wait for
         from effiseg.deployment import commands
@@ -47,6 +49,17 @@ def check() -> None:
     print(f"params.yaml is valid: {len(config.runs())} trainings on {config.data.source}")
 
 
+def study(address: str) -> None:
+    """Run what is stale of the study on a Ray cluster, an extra that most users do without."""
+    config = load_config()
+    check()
+    try:
+        from effiseg.cluster.study import run_study
+    except ModuleNotFoundError as error:
+        raise EffiSegError(f"{error.name} is not installed; run `make setup-cluster`") from None
+    run_study(config.cluster, address)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m effiseg", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -54,6 +67,15 @@ def _parser() -> argparse.ArgumentParser:
     preset.add_argument("name", help=f"one of: {', '.join(preset_names())}")
     preset.add_argument("--root", help="where your data lies (data.root)")
     commands.add_parser("check", help="check params.yaml as a whole, and that data.root is there")
+    study = commands.add_parser("study", help="run what is stale of the study on a Ray cluster, many stages at once")
+    study.add_argument(
+        "--ray",
+        required=True,
+        nargs="?",
+        const="local",
+        metavar="ADDRESS",
+        help="of the cluster, as Ray has it (auto, HOST:PORT, ray://HOST:PORT); without it, one of this machine",
+    )
     export = commands.add_parser("export", help="write a finished row as ONNX files and a transformers checkpoint")
     export.add_argument("run", help="<row>-<seed> of the study, for example baseline-0")
     export.add_argument("--out", type=Path, help="the folder to write (exports/<run>)")

@@ -1,0 +1,138 @@
+"""The study as DVC knows it: its stages, what each needs, and which are stale."""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+# this process only reads and checks out
+os.environ.setdefault("DVC_NO_ANALYTICS", "1")
+
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from dvc.repo.reproduce import get_active_graph, plan_repro
+from dvc.utils.serialize import load_yaml, modify_yaml
+
+from effiseg.errors import EffiSegError
+
+LOCK = "dvc.lock"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage by its address; paths are relative to the repository, with slashes.
+
+    Attributes:
+        upstream: the stages whose outputs it reads.
+        runs: False for data that DVC keeps (a .dvc file) but nothing makes.
+    """
+
+    name: str
+    upstream: tuple[str, ...]
+    deps: tuple[str, ...]
+    outs: tuple[str, ...]
+    runs: bool
+
+    @property
+    def kind(self) -> str:
+        """Its name in dvc.yaml, which all rows and seeds share."""
+        return self.name.split("@")[0]
+
+    def reads(self, other: "Stage") -> bool:
+        """Whether it needs an output of `other`, or a part of one.
+
+        A folder into which many stages write (results/) is not needed but gathered: with less in it, there is less to
+        gather.
+        """
+        places = [PurePosixPath(dep) for dep in self.deps]
+        outs = [PurePosixPath(out) for out in other.outs]
+        return any(place == out or out in place.parents for place in places for out in outs)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Every stage in the order in which `dvc repro` would run them.
+
+    Attributes:
+        stale: the stages whose own inputs or outputs are not those of dvc.lock.
+        cache: DVC's cache folder.
+    """
+
+    stages: dict[str, Stage]
+    stale: frozenset[str]
+    cache: str
+
+    def doubtful(self) -> set[str]:
+        """The stale stages and all that comes after them."""
+        found: set[str] = set()
+        for stage in self.stages.values():
+            if stage.runs and (stage.name in self.stale or found & set(stage.upstream)):
+                found.add(stage.name)
+        return found
+
+
+def read_graph() -> Graph:
+    """The graph of the repository in the working folder.
+
+    Raises:
+        EffiSegError: DVC does not take dvc.yaml, or dvc itself is busy in this folder.
+    """
+    try:
+        with Repo() as repo:
+            graph = get_active_graph(repo.index.graph)
+            stages = {node.addressing: _stage(node, graph) for node in plan_repro(graph)}
+            return Graph(stages, frozenset(repo.status()), str(repo.cache.legacy.path))
+    except DvcException as error:
+        raise EffiSegError(f"dvc: {' '.join(str(error).split())}") from None
+
+
+def read_lock() -> dict[str, Any]:
+    """The stages' lines of dvc.lock."""
+    path = Path(LOCK)
+    return dict(load_yaml(LOCK).get("stages") or {}) if path.exists() else {}
+
+
+def write_lock(entries: Mapping[str, Any], order: Iterable[str]) -> None:
+    """Lay lines over those of dvc.lock; new ones come in the given order, where a sequential run puts them too."""
+    if not entries:
+        return
+    with modify_yaml(LOCK) as content:
+        content["schema"] = "2.0"
+        stages = content.setdefault("stages", {})
+        for name in order:
+            if name in entries:
+                stages[name] = entries[name]
+
+
+def bring_back(done: Iterable[str], failed: Iterable[str], remote: str) -> None:
+    """Put the outputs of finished stages into the working folder, and remove what failed ones left there before.
+
+    Args:
+        remote: fetch them from there first; empty where workers share this folder's cache.
+
+    Raises:
+        EffiSegError: DVC cannot find or write them.
+    """
+    try:
+        with Repo() as repo, repo.lock:
+            for name in failed:
+                repo.stage.get_target(name).remove_outs()
+            for name in done:
+                stage = repo.stage.get_target(name)
+                if remote:
+                    for objects in stage.get_used_objs().values():
+                        repo.cloud.pull(objects, remote=remote)
+                stage.checkout(force=True)
+    except DvcException as error:
+        raise EffiSegError(f"dvc: {' '.join(str(error).split())}") from None
+
+
+def _stage(node: Any, graph: Any) -> Stage:
+    return Stage(
+        name=node.addressing,
+        upstream=tuple(sorted(other.addressing for other in graph.successors(node))),
+        deps=tuple(str(dep.def_path) for dep in node.deps),
+        outs=tuple(str(out.def_path) for out in node.outs),
+        runs=bool(node.cmd),
+    )

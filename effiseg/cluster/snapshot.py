@@ -1,0 +1,40 @@
+"""The repository as it stands, packed for the workers' checkouts: the commit, and what is not committed yet."""
+
+import io
+import subprocess
+import tarfile
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from effiseg.errors import EffiSegError
+
+# settings of DVC that git ignores (where a remote is, and how to get in), needed by whoever uses the remote
+LOCAL_SETTINGS = Path(".dvc/config.local")
+
+
+def pack() -> bytes:
+    """A tar of the working folder's repository: every file that git does not ignore, and its history of one commit.
+
+    Raises:
+        EffiSegError: the folder is no git repository, or nothing is committed.
+    """
+    listed = _git("ls-files", "--cached", "--others", "--exclude-standard", "-z").decode().split("\0")
+    files = [Path(name) for name in dict.fromkeys(listed) if name] + [LOCAL_SETTINGS]
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive, TemporaryDirectory() as scratch:
+        # the commit by its own name, so that a run's record says the same on every machine
+        _git("clone", "--quiet", "--depth", "1", "--no-checkout", Path.cwd().as_uri(), scratch)
+        _git("-C", scratch, "reset", "--quiet")
+        archive.add(Path(scratch) / ".git", ".git")
+        for path in files:
+            if path.exists() or path.is_symlink():
+                archive.add(path, recursive=False)
+    return packed.getvalue()
+
+
+def _git(*arguments: str) -> bytes:
+    done = subprocess.run(["git", *arguments], capture_output=True, check=False)
+    if done.returncode:
+        reason = " ".join(done.stderr.decode(errors="replace").split())
+        raise EffiSegError(f"git {arguments[0]}: {reason}; the study needs a git repository with at least one commit")
+    return done.stdout
