@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from effiseg.losses.processes import average, total
+
 _SMALLEST_NORM = 1e-4  # of a map in a cosine; torch's own 1e-8 gives a map of zeros a gradient of 1e8
 
 
@@ -63,7 +65,7 @@ def relational_distillation(student: Tensor, teacher: Tensor, beta: float, gamma
     maps = (logits.float() / temperature for logits in (student, teacher))
     ours, theirs = (logits.softmax(dim=1).transpose(0, 1).flatten(1) for logits in maps)  # C, pixels
     between = 1 - _correlation(ours, theirs, dim=0).mean()
-    within = 1 - _correlation(ours, theirs, dim=1).mean()
+    within = 1 - _correlation_over_batch(ours, theirs).mean()
     return temperature**2 * (beta * between + gamma * within)
 
 
@@ -71,3 +73,11 @@ def _correlation(a: Tensor, b: Tensor, dim: int) -> Tensor:
     """Pearson correlation along `dim`; of what hardly varies, 0."""
     a, b = (x - x.mean(dim=dim, keepdim=True) for x in (a, b))
     return F.cosine_similarity(a, b, dim=dim, eps=_SMALLEST_NORM)
+
+
+def _correlation_over_batch(a: Tensor, b: Tensor) -> Tensor:
+    """Pearson correlation of each row of (C, pixels) over all processes' pixels; of what hardly varies, 0."""
+    a, b = (x - average(x.mean(dim=1, keepdim=True)) for x in (a, b))
+    product, *squares = (total((x * y).sum(dim=1)) for x, y in ((a, b), (a, a), (b, b)))
+    ours, theirs = (square.clamp_min(_SMALLEST_NORM**2).sqrt() for square in squares)
+    return product / (ours * theirs)

@@ -2,22 +2,25 @@
 
 Shapes throughout: logits (N, C, H, W) of any float type, computed in float32; labels (N, H, W) uint8 or int64 with
 trainIds and `IGNORE_INDEX`; the result is a float32 scalar. A batch without a valid pixel gives 0 with gradient 0.
+Where several processes train, the batch is that of all of them together.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from effiseg.losses.processes import total
 from effiseg.schema import IGNORE_INDEX
 
 
 def weighted_cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor) -> Tensor:
     """Cross-entropy, the mean over valid pixels weighted by their class: sum w_y * -log p_y / sum w_y."""
     labels = labels.long()
-    total = F.cross_entropy(logits.float(), labels, class_weights, ignore_index=IGNORE_INDEX, reduction="sum")
+    loss = F.cross_entropy(logits.float(), labels, class_weights, ignore_index=IGNORE_INDEX, reduction="sum")
     valid = labels != IGNORE_INDEX
+    weight = (class_weights[labels.where(valid, 0)] * valid).sum()
     # clamped: without a valid pixel both sums are 0
-    return total / (class_weights[labels.where(valid, 0)] * valid).sum().clamp_min(class_weights.min())
+    return total(loss) / total(weight).clamp_min(class_weights.min())
 
 
 def dice_loss(logits: Tensor, labels: Tensor, smooth: float) -> Tensor:
@@ -45,7 +48,7 @@ def tversky_loss(logits: Tensor, labels: Tensor, alpha: float, beta: float, smoo
 
 
 def _sums(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Per class over the batch's valid pixels: sum pg, sum p (both float32) and sum g (int64), each (C,)."""
+    """Per class over all processes' valid pixels: sum pg, sum p (both float32) and sum g (int64), each (C,)."""
     classes = logits.shape[1]
     labels = labels.long()
     valid = labels != IGNORE_INDEX
@@ -57,7 +60,7 @@ def _sums(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     overlap = of_label.new_zeros(classes + 1).index_add(0, bins, of_label)[:classes]
     actual = bins.new_zeros(classes + 1).index_add(0, bins, torch.ones_like(bins))[:classes]
     predicted = (probabilities.flatten(2) @ valid.to(probabilities.dtype).flatten(1)[:, :, None]).sum(dim=(0, 2))
-    return overlap, predicted, actual
+    return total(overlap), total(predicted), total(actual)
 
 
 def _mean_of_present(per_class: Tensor, actual: Tensor) -> Tensor:
@@ -73,4 +76,4 @@ def focal_loss(logits: Tensor, labels: Tensor, alpha: Tensor, gamma: float) -> T
     log_p = logits.float().log_softmax(dim=1).gather(1, index[:, None])[:, 0]
     # clamped: rounding may push p past 1, and powers below 1 have no finite slope at 0
     modulation = (1 - log_p.exp()).clamp_min(1e-6) ** gamma
-    return (-alpha[index] * modulation * log_p * valid).sum() / valid.sum().clamp_min(1)
+    return total((-alpha[index] * modulation * log_p * valid).sum()) / total(valid.sum()).clamp_min(1)

@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.amp import is_autocast_available
 from transformers.models.segformer.modeling_segformer import SegformerDecodeHead
 
+from effiseg.models.draws import drop
+
 
 class ExactDecodeHead(SegformerDecodeHead):
     """The same function of the same parameters as transformers' head, with a fraction of the multiply-adds.
@@ -20,14 +22,20 @@ class ExactDecodeHead(SegformerDecodeHead):
     each pixel passes one narrow convolution instead of two. Autograd takes the product apart again.
     """
 
-    def forward(self, encoder_hidden_states: list[Tensor], **_: object) -> Tensor:
-        """Stage maps (N, C_i, H_i, W_i), finest first -> logits (N, classes, H_1, W_1), contiguous."""
+    def forward(self, encoder_hidden_states: list[Tensor], kept: Tensor | None = None, **_: object) -> Tensor:
+        """Stage maps (N, C_i, H_i, W_i), finest first -> logits (N, classes, H_1, W_1), contiguous.
+
+        Args:
+            kept: what dropout leaves, bool (N, D, H_1, W_1); in training, drawn here if not given.
+        """
         weights, bias = self._composed()
         # the biases meet in one sum anyway: the coarsest stage, where pixels are fewest, carries all of them
         biases = [None] * (len(weights) - 1) + [bias]
         stages = zip(encoder_hidden_states, weights, biases, strict=True)
         fused = sum_upsampled([F.conv2d(stage_map, weight, bias) for stage_map, weight, bias in stages])
-        logits: Tensor = self.classifier(self.dropout(self.activation(self.batch_norm(fused))))
+        x = self.activation(self.batch_norm(fused))
+        x = self.dropout(x) if kept is None else drop(x, kept, self.dropout.p)
+        logits: Tensor = self.classifier(x)
         return logits.contiguous()  # a softmax over the channels of a channels-last map is several times slower
 
     def fuse_blocks(self) -> list[Tensor]:

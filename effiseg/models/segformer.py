@@ -8,9 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
+from transformers.models.segformer.modeling_segformer import SegformerLayer
 from transformers.utils import logging
 
 from effiseg.errors import EffiSegError
+from effiseg.models.draws import Draws, draw_kept, draw_uniform, drop
 from effiseg.models.embedding import swap_embeddings
 from effiseg.models.head import ExactDecodeHead
 from effiseg.models.norms import swap_norms
@@ -46,21 +48,50 @@ class Segmenter(nn.Module):
         assert logits is not None
         return logits
 
-    def outputs(self, images: Tensor, *, with_logits: bool = True) -> Outputs:
-        """One pass with everything that the losses may want; the head is skipped when nobody wants the logits."""
+    def outputs(self, images: Tensor, draws: Draws | None = None, *, with_logits: bool = True) -> Outputs:
+        """One pass with everything that the losses may want; the head is skipped when nobody wants the logits.
+
+        Args:
+            draws: what is random in training, see `draw`; torch's global generator decides where it is not given.
+        """
         result = Outputs()
+        branches = iter(draws.paths.unbind(dim=1) if draws else ())
         x = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)  # as tokens are anyway
         for stage in self.network.segformer.stages:
             tokens, height, width = stage.patch_embeddings(x)
             result.embeddings.append(tokens)
             for block in stage.blocks:
-                tokens = block(tokens, height, width)
+                if draws:
+                    tokens = _run_block(block, tokens, height, width, next(branches), next(branches))
+                else:
+                    tokens = block(tokens, height, width)
             tokens = stage.layer_norm(tokens)
             x = tokens.transpose(1, 2).reshape(len(tokens), -1, height, width)
             result.features.append(x)
         if with_logits:
-            result.logits = self.network.decode_head(result.features)
+            result.logits = self.network.decode_head(result.features, draws.kept if draws else None)
         return result
+
+    def draw(self, seeds: Sequence[int], size: Sequence[int], augment: int, device: torch.device) -> Draws:
+        """All that is random about samples of `size` (H, W), of each sample by its seed; `augment` draws come first."""
+        branches = 2 * sum(self.network.config.depths)
+        uniform = draw_uniform(seeds, augment + branches, device)
+        height, width = (-(-side // 4) for side in size)
+        shape = (self.network.config.decoder_hidden_size, height, width)
+        kept = draw_kept(seeds, shape, self.network.decode_head.dropout.p, device)
+        return Draws(uniform[:, :augment], uniform[:, augment:], kept)
+
+
+def _run_block(block: SegformerLayer, x: Tensor, height: int, width: int, first: Tensor, second: Tensor) -> Tensor:
+    """A block in training, its branches dropped where the samples' uniform draws (N,) are below its rate."""
+    rate = getattr(block.drop_path, "drop_prob", 0.0)  # the first block has no such layer
+
+    def branch(output: Tensor, draws: Tensor) -> Tensor:
+        return drop(output, draws[:, None, None] >= rate, rate) if rate else output
+
+    attended, _ = block.attention(block.layernorm_before(x), height, width)
+    x = branch(attended, first) + x
+    return branch(block.mlp(block.layernorm_after(x), height, width), second) + x
 
 
 def transformers_config(model: Model, classes: Sequence[str]) -> SegformerConfig:

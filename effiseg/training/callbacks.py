@@ -1,4 +1,4 @@
-"""What happens around the training steps: seeding, checkpoint marks, tracking, the progress bar."""
+"""What happens around the training steps: checkpoint marks, tracking, the progress bar."""
 
 import json
 import time
@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -16,15 +15,13 @@ COMPLETE = "COMPLETE"  # marks a checkpoint that was written to its end; holds t
 
 
 class Clock(TrainerCallback):
-    """Seeds each process, logs at every epoch's end, and marks finished checkpoints with the time spent so far."""
+    """Logs at every epoch's end, and marks finished checkpoints with the time spent so far."""
 
     def __init__(self, earlier_seconds: float) -> None:
         self.earlier_seconds = earlier_seconds
 
-    def on_train_begin(self, args: TrainingArguments, *_: Any, **__: Any) -> None:
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
         self.started = time.monotonic()
-        # processes see different images and draw their own augmentation; a resumed run restores its own state later
-        torch.manual_seed(args.seed + args.process_index)
 
     def on_epoch_end(self, _args: Any, _state: Any, control: TrainerControl, **__: Any) -> None:
         control.should_log = True

@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from effiseg.data.augment import Augmentation
+from effiseg.data.augment import DRAWS, Augmentation
 from effiseg.losses.terms import LOSSES, Setting, Signals
 from effiseg.models.deployed import Deployed, deploy
+from effiseg.models.draws import Draws
 from effiseg.models.segformer import Segmenter
 from effiseg.outputs import Outputs
 from effiseg.schema import Loss, Row
@@ -34,25 +35,34 @@ class Task(nn.Module):
         self.teacher_logits = any(LOSSES[name].needs_teacher_logits for name in self.weights)
         self._teacher = (deploy(teacher),) if teacher and row.loss.needs_teacher else ()
 
-    def forward(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def forward(self, images: Tensor, labels: Tensor, draws: Draws | None = None) -> dict[str, Tensor]:
         """One step.
 
         Args:
             images: uint8 (N, 3, H, W). labels: uint8 (N, H, W), trainIds and `IGNORE_INDEX`.
+            draws: what is random in training, see `draw`; of seeds from torch's global generator if not given.
 
         Returns:
             loss: the weighted sum; logits (N, C, h/4, w/4); and each active term's value under its name.
         """
-        if self.training:
-            images, labels = self.augmentation(images, labels)
+        if not self.training:
+            draws = None
+        else:
+            draws = draws or self.draw(torch.randint(2**62, (len(images),)).tolist(), images.device)
+            images, labels = self.augmentation(images, labels, draws.augment)
         teacher = self._ask_teacher(images)
-        student = self.student.outputs(images)
+        student = self.student.outputs(images, draws)
         assert student.logits is not None
         logits, labels = to_one_resolution(student.logits, labels, self.resolution)
         signals = Signals(logits, labels, student, teacher)
         values = {name: term(signals) for name, term in self.terms.items()}
         loss = torch.stack([self.weights[name] * value for name, value in values.items()]).sum()
         return {"loss": loss, "logits": student.logits, **values}
+
+    @torch.compiler.disable
+    def draw(self, seeds: Sequence[int], device: torch.device) -> Draws:
+        """All that is random about a step's samples, each by its own seed: on no process is it drawn otherwise."""
+        return self.student.draw(seeds, self.augmentation.settings.crop, DRAWS, device)
 
     def _ask_teacher(self, images: Tensor) -> Outputs:
         for teacher in self._teacher:

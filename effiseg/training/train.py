@@ -11,15 +11,18 @@ from typing import Any
 
 import pandas as pd
 import torch
+from accelerate.utils import broadcast_object_list, gather_object
 from safetensors.torch import save_file
 from transformers import TrainerState, set_seed
 from transformers.trainer import TRAINER_STATE_NAME
 
 from effiseg.data.prepared import Prepared
 from effiseg.device import device_name
+from effiseg.errors import EffiSegError
 from effiseg.models.deployed import Deployed
 from effiseg.models.segformer import Segmenter, build_model, save_model
 from effiseg.schema import Row
+from effiseg.training.batch_norm import share_statistics
 from effiseg.training.callbacks import COMPLETE, Clock, Monitor, OnLog
 from effiseg.training.task import Task
 from effiseg.training.trainer import RowTrainer, best_folder, training_arguments
@@ -64,7 +67,8 @@ def train_row(
     """Train a row and write `out`: last/ and best/ (models) and, where there are projectors, projectors.safetensors.
 
     Everything random follows from `seed`: on one CPU, the same call gives the same weights bit for bit, also when it
-    was killed and called again with the same `checkpoints` folder.
+    was killed and called again with the same `checkpoints` folder. Several processes reach those of one, but for
+    rounding.
 
     Args:
         checkpoints: where the training keeps what it needs to resume; the caller deletes it when all is done.
@@ -75,13 +79,19 @@ def train_row(
         The training's record in the first process, None in the others.
 
     Raises:
-        EffiSegError: the global batch does not divide among the processes, or fp16 without a GPU.
+        EffiSegError: the global batch does not divide among the processes, fp16 without a GPU, or the processes do not
+            share the `checkpoints` folder.
     """
     set_seed(seed)
     task = Task(build_model(row.model, data.classes), teacher, row, data.class_weights)
     processes = _processes()
     arguments = training_arguments(row.train, seed, checkpoints, len(data.train), processes)
-    resume = latest_checkpoint(checkpoints)
+    arguments._n_gpu = min(
+        1, arguments.n_gpu
+    )  # asking joins the processes; each drives one GPU, however many there are
+    if processes > 1:
+        share_statistics(task)
+    resume = common_checkpoint(checkpoints)
     clock = Clock(json.loads((resume / COMPLETE).read_text())["seconds"] if resume else 0.0)
     trainer = RowTrainer(task, arguments, data, [clock, Monitor(f"{row.name} seed {seed}", on_log)])
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
@@ -96,7 +106,7 @@ def train_row(
         steps=trainer.state.global_step,
         best_epoch=int(history["epoch"].iloc[history["miou"].fillna(-1).argmax()]),
         train_minutes=seconds / 60,
-        images_per_second=len(data.train) * row.train.epochs / seconds,
+        images_per_second=trainer.state.global_step * row.train.batch_size / seconds,
         peak_memory_mb=_peak_memory_mb(),
         device=device_name(arguments.device),
         precision=row.train.precision,
@@ -111,6 +121,24 @@ def latest_checkpoint(checkpoints: Path) -> Path | None:
     for folder in set(found) - set(whole):
         shutil.rmtree(folder)
     return whole[-1] if whole else None
+
+
+def common_checkpoint(checkpoints: Path) -> Path | None:
+    """The checkpoint that all processes go on from: the first one's newest; all of them must call.
+
+    Raises:
+        EffiSegError: another process, on a node with a disk of its own, does not see it.
+    """
+    is_first = os.environ.get("RANK", "0") == "0"
+    newest = latest_checkpoint(checkpoints) if is_first else None
+    (name,) = broadcast_object_list([newest and newest.name])
+    checkpoint = checkpoints / name if name else None
+    if not all(gather_object([checkpoint is None or (checkpoint / COMPLETE).is_file()])):
+        raise EffiSegError(
+            f"{checkpoint}: not every node sees this checkpoint; the nodes of one training need a shared folder "
+            "(the same file system at the same path)"
+        )
+    return checkpoint
 
 
 def epoch_history(state: TrainerState, terms: list[str]) -> pd.DataFrame:

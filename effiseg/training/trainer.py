@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.utils import logging
 
@@ -15,6 +15,7 @@ from effiseg.evaluation.evaluate import evaluate
 from effiseg.models.deployed import deploy
 from effiseg.models.segformer import save_model
 from effiseg.schema import Train
+from effiseg.training.sampler import EpochSampler
 from effiseg.training.task import Task
 
 logging.set_verbosity_error()  # its advice is for users of the library; ours see the bar
@@ -22,7 +23,7 @@ logging.set_verbosity_error()  # its advice is for users of the library; ours se
 LOGS_PER_EPOCH = 5
 
 
-class PreparedImages(Dataset[dict[str, Tensor]]):
+class PreparedImages(Dataset[dict[str, Any]]):
     """Prepared images and labels as the trainer wants them: whole batches of uint8 tensors, without any decoding."""
 
     def __init__(self, split: Split) -> None:
@@ -31,10 +32,11 @@ class PreparedImages(Dataset[dict[str, Tensor]]):
     def __len__(self) -> int:
         return len(self.split)
 
-    def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:
-        """A batch as the data loader asks for it; nothing is left to collate."""
+    def __getitems__(self, samples: list[tuple[int, int]]) -> dict[str, Any]:
+        """A batch as the data loader asks for it, by (image, seed); nothing is left to collate."""
+        indices, seeds = zip(*samples, strict=True)
         images, labels = self.split.read(indices)
-        return {"images": torch.from_numpy(images), "labels": torch.from_numpy(labels)}
+        return {"images": torch.from_numpy(images), "labels": torch.from_numpy(labels), "seeds": list(seeds)}
 
 
 class RowTrainer(Trainer):
@@ -49,6 +51,10 @@ class RowTrainer(Trainer):
         super().__init__(task, args, **images, data_collator=lambda batch: batch, callbacks=callbacks)
         self.remove_callback(PrinterCallback)
 
+    def _get_train_sampler(self, *_: Any) -> Sampler:
+        shares = self.args.world_size * self.args.gradient_accumulation_steps
+        return EpochSampler(len(self.data.train), shares * self.args.per_device_train_batch_size, self.args.seed)
+
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """Weights decay; norm parameters and biases, which are vectors, never do."""
         return [name for name, parameter in model.named_parameters() if parameter.ndim > 1]
@@ -58,8 +64,9 @@ class RowTrainer(Trainer):
 
         The library divides the loss by the number of micro-batches itself.
         """
-        outputs = model(**inputs)
-        share = 1 / self.current_gradient_accumulation_steps  # an epoch's last step may have fewer micro-batches
+        images, labels, seeds = inputs["images"], inputs["labels"], inputs["seeds"]
+        outputs = model(images, labels, self.task.draw(seeds, images.device))
+        share = 1 / self.args.gradient_accumulation_steps
         for name in self.task.weights:
             self.term_sums[name] = self.term_sums.get(name, 0) + share * outputs[name].detach()
         self.steps_summed += share
@@ -76,10 +83,6 @@ class RowTrainer(Trainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Score the validation split and keep the student when it is the best so far."""
-        if self.args.world_size > 1:
-            # the last step left each process its own batch-norm statistics; what is saved are the first one's
-            for buffer in self.task.student.buffers():
-                torch.distributed.broadcast(buffer, 0)
         evaluation = evaluate(
             deploy(self.task.student),
             self.data.val,

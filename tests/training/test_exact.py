@@ -18,6 +18,7 @@ from effiseg.data.labels import CITYSCAPES
 from effiseg.data.prepared import Prepared, Split
 from effiseg.losses.terms import LOSSES, Setting, Signals
 from effiseg.models import segformer
+from effiseg.models.draws import Draws
 from effiseg.models.segformer import Segmenter, build_model
 from effiseg.outputs import Outputs
 from effiseg.schema import LossWeights, Norms
@@ -94,8 +95,8 @@ class PlainTask(nn.Module):
         self.weights, self.augmentation = task.weights, task.augmentation
         self.teacher = (PlainNetwork(teacher).eval(),)  # no submodule
 
-    def forward(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        images, labels = self.augmentation(images, labels)
+    def forward(self, images: Tensor, labels: Tensor, draws: Draws) -> dict[str, Tensor]:
+        images, labels = self.augmentation(images, labels, draws.augment)
         with torch.no_grad():
             teacher = self.teacher[0](images)
         student = self.student(images)
@@ -105,7 +106,7 @@ class PlainTask(nn.Module):
 
 
 def drop_nothing(module: nn.Module) -> None:
-    """Dropout draws in the order of the memory, and the two forms lay their maps out differently."""
+    """What transformers drops it draws for the whole batch, and ours by the seed of each sample."""
     for layer in module.modules():
         if isinstance(layer, nn.Dropout):
             layer.p = 0.0
@@ -113,18 +114,17 @@ def drop_nothing(module: nn.Module) -> None:
             layer.drop_prob = 0.0
 
 
-def learn(task: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """Several steps as the trainer takes them; the state after them."""
+def learn(task: nn.Module, images: Tensor, labels: Tensor, draws: list[Draws]) -> dict[str, Tensor]:
+    """A step for each of the draws, as the trainer takes it; the state after them."""
     groups = [
         {"params": [p for p in task.parameters() if p.ndim > 1], "weight_decay": 0.01},
         {"params": [p for p in task.parameters() if p.ndim <= 1], "weight_decay": 0.0},
     ]
     # some gradients are nothing but rounding (see `is_cancelled`); unless eps is well above them, Adam makes full steps
     optimizer = torch.optim.AdamW(groups, lr=0.01, eps=1e-3, fused=True)
-    for step in range(STEPS):
-        torch.manual_seed(step)  # the same augmentation
+    for each in draws:
         optimizer.zero_grad()
-        task(images, labels)["loss"].backward()
+        task(images, labels, each)["loss"].backward()
         nn.utils.clip_grad_norm_(task.parameters(), 1.0)
         optimizer.step()
     return task.state_dict()
@@ -156,7 +156,8 @@ def test_a_row_learns_what_plain_networks_would(
     for each in (task, plain):
         drop_nothing(each)
     before = {key: value.clone() for key, value in task.state_dict().items()}
-    ours, expected = learn(task, *batch), learn(plain, *batch)
+    draws = [task.draw([2 * step, 2 * step + 1], torch.device("cpu")) for step in range(STEPS)]
+    ours, expected = learn(task, *batch, draws), learn(plain, *batch, draws)
     assert ours.keys() == expected.keys()
     moved = {key: (value - before[key]).abs().max().item() for key, value in expected.items()}
     largest = max(moved[key] for key, value in expected.items() if value.is_floating_point())
@@ -228,24 +229,14 @@ def rows(shipped: Config) -> list[tuple[str, dict[str, Any]]]:
 
 def test_no_step_of_a_row_waits_for_the_device(rows: list, build: Build, batch: Batch):
     for name, changes in rows:
-        task, _ = build(name, train={"augment": {"colour": 0.0}}, **changes)  # kornia's jitter reads: the next test
+        task, _ = build(name, **changes)
         with Recorder() as recorder:
             task(*batch)["loss"].backward()
         assert recorder.reads == [], name
 
 
-def test_with_colour_it_is_the_jitter_alone_that_reads_and_its_draws_stay_on_the_host(build: Build, batch: Batch):
-    task, _ = build("kd")
-    assert list(task.augmentation.modules()) == [task.augmentation]  # so that `.to` does not reach the jitter
-    with Recorder() as jitter:
-        task.augmentation._jitter[0](torch.rand(2, 3, 32, 64))
-    with Recorder() as step:
-        task(*batch)["loss"].backward()
-    assert step.reads == jitter.reads
-
-
 class Untouched(nn.Module):
-    def forward(self, images: Tensor, labels: Tensor) -> Batch:
+    def forward(self, images: Tensor, labels: Tensor, _draws: Tensor) -> Batch:
         return images.float(), labels
 
 
@@ -253,8 +244,9 @@ def test_no_step_reads_a_value_once_its_images_are_augmented(rows: list, build: 
     images, labels = (each.to("meta") for each in batch)  # has no values: reading one is an error
     for name, changes in rows:
         task, _ = build(name, **changes)
+        draws = Draws(*(each.to("meta") for each in task.draw([1, 2], torch.device("cpu"))))
         task.augmentation = Untouched()  # autocast, which it switches off, knows no such device
-        task.to("meta")(images, labels)["loss"].backward()
+        task.to("meta")(images, labels, draws)["loss"].backward()
 
 
 @pytest.mark.parametrize("name", ["weighted_ce", "ce", "dice", "focal", "tversky", "focal_tversky"])
@@ -285,7 +277,7 @@ def test_a_training_reads_no_more_values_when_it_takes_more_steps(
         with Recorder() as recorder:
             run = train(
                 data=replace(data, train=fewer),
-                train={"epochs": 1, "batch_size": 2, "augment": {"colour": 0.0}},
+                train={"epochs": 1, "batch_size": 2},
             )
         assert run.training.steps == images // 2
         counts.append(len(recorder.reads))

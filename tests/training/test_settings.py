@@ -105,7 +105,6 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(train: Train):
         train("kd", loss=kl, train={"epochs": 1, "accumulation": accumulation, **STANDING_STILL})
         for accumulation in (1, 2)
     )
-    # the third step has two images: one micro-batch
     assert len(whole.logged("grad_norm")) == 3
     for name in ("grad_norm", "loss", "kl", "learning_rate"):
         np.testing.assert_allclose(halves.logged(name), whole.logged(name), rtol=1e-4)

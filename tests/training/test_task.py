@@ -206,7 +206,7 @@ def test_teacher_and_student_see_the_same_pixels(make_task: MakeTask, batch: Bat
     task = make_task("kd").train()
     seen: list[Tensor] = []
     outputs = task.student.outputs
-    monkeypatch.setattr(task.student, "outputs", lambda images: seen.append(images) or outputs(images))
+    monkeypatch.setattr(task.student, "outputs", lambda images, *rest: seen.append(images) or outputs(images, *rest))
     task(*batch)
     assert torch.equal(seen[0], spy.images[0])
 
