@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from kornia.augmentation import ColorJiggle
 from torch import Tensor
 
-from effiseg.data.augment import Augmentation
+from effiseg.data.augment import DRAWS, Augmentation
 from effiseg.schema import IGNORE_INDEX, Augment
 
 SIZE = (64, 128)
@@ -201,7 +202,29 @@ def test_more_colour_strength_moves_further():
     assert 0 < 2 * weak < strong
 
 
-def test_all_draws_come_from_the_global_seed():
+def test_a_sample_is_augmented_by_its_own_draws_whatever_is_beside_it():
+    augment, batch = augmentation(flip=0.5, scale=[0.5, 2.0], crop=[32, 64], colour=0.3), patches(6, [0, 1, 255])
+    draws = torch.rand(6, DRAWS)
+    images, labels = augment(*batch, draws)
+    for i in range(6):
+        image, label = augment(batch[0][i : i + 1], batch[1][i : i + 1], draws[i : i + 1])
+        torch.testing.assert_close(image[0], images[i])
+        assert torch.equal(label[0], labels[i])
+
+
+def test_colour_is_kornias_jiggle_in_a_fixed_order():
+    images, labels = patches(4, [0, 5, 9])
+    images[:, 1] //= 3
+    draws = torch.rand(4, DRAWS)
+    moved, _ = augmentation(colour=0.4)(images, labels, draws)
+    jiggle = ColorJiggle(0.4, 0.4, 0.4, order=[0, 1, 2])
+    names = ("brightness_factor", "contrast_factor", "saturation_factor")
+    factors = dict(zip(names, (1 + 0.4 * (2 * draws[:, 4:] - 1)).unbind(1), strict=True))
+    params = jiggle.forward_parameters(images.shape) | factors
+    torch.testing.assert_close(moved, 255 * jiggle(images / 255, params=params), atol=0.02, rtol=1e-4)
+
+
+def test_draws_that_are_not_given_come_from_the_global_seed():
     augment, batch = augmentation(flip=0.5, scale=[0.5, 2.0], crop=[32, 64], colour=0.3), patches(6, [0, 1, 255])
     results = []
     for seed in (1, 1, 2):
