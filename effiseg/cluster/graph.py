@@ -121,7 +121,7 @@ def bring_back(done: Iterable[str], failed: Iterable[str], remote: str) -> None:
             for name in done:
                 stage = repo.stage.get_target(name)
                 if remote:
-                    for objects in stage.get_used_objs().values():
+                    for objects in stage.get_used_objs(remote=remote).values():
                         repo.cloud.pull(objects, remote=remote)
                 stage.checkout(force=True)
     except DvcException as error:

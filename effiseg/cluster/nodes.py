@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +18,7 @@ from effiseg.errors import EffiSegError
 from effiseg.schema import Cluster
 
 LOCAL = "local"
+CONNECT_SECONDS = 10.0
 GIB = 2**30
 OBJECT_STORE = GIB // 4  # of a local cluster: nothing but a checkout's content and some tables pass through it
 
@@ -31,8 +33,9 @@ def connected(address: str) -> Iterator[str]:
     Raises:
         EffiSegError: there is no cluster that answers.
     """
-    local = {"include_dashboard": True, "object_store_memory": OBJECT_STORE} if address == LOCAL else {}
+    local: dict[str, Any] = {"include_dashboard": True, "object_store_memory": OBJECT_STORE} if address == LOCAL else {}
     try:
+        _answers(address)
         context = ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
     except (RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:300]
@@ -44,6 +47,13 @@ def connected(address: str) -> Iterator[str]:
         yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
     finally:
         ray.shutdown()
+
+
+def _answers(address: str) -> None:
+    """Ask the address at once; Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
 
 
 def demand(settings: Cluster, kinds: Iterable[str], address: str) -> dict[str, dict[str, Any]]:

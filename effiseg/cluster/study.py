@@ -1,8 +1,10 @@
 """`python -m effiseg study --ray`: every stale stage as a Ray task, as soon as what it needs is there."""
 
+import hashlib
 import io
 import os
 import shutil
+import socket
 import tarfile
 import time
 import uuid
@@ -15,7 +17,7 @@ import ray
 from filelock import FileLock, Timeout
 from ray.exceptions import RayError, RayTaskError
 
-from effiseg.cluster import worker
+from effiseg.cluster import carried, worker
 from effiseg.cluster.graph import Graph, Stage, bring_back, read_graph, read_lock, write_lock
 from effiseg.cluster.nodes import connected, demand
 from effiseg.cluster.snapshot import pack
@@ -27,7 +29,8 @@ POLL_SECONDS = 0.5
 SAVE_SECONDS = 10.0  # between two writes of dvc.lock, and twenty times what one takes
 FORWARDED = ("MLFLOW_", "AWS_", "GOOGLE_", "HF_", "EFFISEG_")  # variables that stages on other machines need too
 
-ray.cloudpickle.register_pickle_by_value(worker)
+for module in (worker, carried):
+    ray.cloudpickle.register_pickle_by_value(module)
 
 
 def run_study(settings: Cluster, address: str) -> None:
@@ -84,6 +87,7 @@ class Study:
         self.errors: dict[str, str] = {}
         self.tasks: dict[Any, str] = {}
         self.next_save = time.monotonic() + SAVE_SECONDS
+        self.home = hashlib.sha256(f"{socket.gethostname()}{Path.cwd()}".encode()).hexdigest()[:12]
         self.workspace = "" if settings.remote else str(Path.cwd())
 
     def run(self) -> None:
@@ -92,6 +96,7 @@ class Study:
         Raises:
             EffiSegError: a stage failed for good.
         """
+        shutil.rmtree(worker.SCRATCH, ignore_errors=True)  # of a study that was killed
         (Path(worker.SCRATCH) / self.id).mkdir(parents=True)
         self.snapshot = ray.put(pack())
         self.board = ray.remote(worker.Board).options(num_cpus=0, max_restarts=-1).remote()
@@ -109,10 +114,8 @@ class Study:
         self.view.say(self.view.summary())
         if self.errors:
             lost = [name for name, state in self.states.items() if state == "not run"]
-            also = f"; not run, for want of them: {', '.join(lost)}" if lost else ""
-            raise EffiSegError(
-                f"{len(self.errors)} failed: {', '.join(self.errors)}{also}; the same command tries again"
-            )
+            also = f"; not run for want of them: {', '.join(lost)}" if lost else ""
+            raise EffiSegError(f"failed: {', '.join(self.errors)}{also}; the same command tries again")
 
     def _submit_ready(self) -> None:
         for name, state in self.states.items():
@@ -142,6 +145,7 @@ class Study:
             variables["CUDA_VISIBLE_DEVICES"] = ""
         job = worker.Job(
             study=self.id,
+            home=self.home,
             stage=stage.name,
             attempt=self.tries[stage.name],
             snapshot=[self.snapshot],
@@ -229,8 +233,7 @@ class Study:
         if self.settings.remote:
             each_machine = ray.remote(worker.clean).options(num_cpus=0, scheduling_strategy="SPREAD")
             ray.wait([each_machine.remote(self.workspace, self.id) for _ in ray.nodes()], timeout=POLL_SECONDS)
-        worker.clean(self.workspace, self.id)
-        shutil.rmtree(Path(worker.SCRATCH, self.id), ignore_errors=True)
+        shutil.rmtree(worker.SCRATCH, ignore_errors=True)
 
 
 def _unpack(files: bytes, outs: Iterable[str]) -> None:

@@ -21,6 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypedDict
 
+from effiseg.cluster.carried import Carried
+
 SCRATCH = Path(".dvc/tmp/effiseg")  # checkouts, below the workspace where all machines see it
 WATCH_SECONDS = 1.0
 
@@ -30,6 +32,7 @@ class Job(TypedDict):
 
     Attributes:
         study: the study's id, part of every path, so that studies on one cluster do not mix.
+        home: the same for every study of one working folder.
         snapshot: a list of one reference to the checkout's content, fetched by the first job of a worker alone.
         entries: lines of dvc.lock of the stage's upstream, whose outputs it needs, and its own earlier ones.
         upstream: those stages.
@@ -39,6 +42,7 @@ class Job(TypedDict):
     """
 
     study: str
+    home: str
     stage: str
     attempt: int
     snapshot: list[Any]
@@ -102,13 +106,16 @@ def run_stage(job: Job, board: Any) -> Outcome:
     board.tell.remote(job["stage"], {"host": host, "since": time.time()})
     try:
         checkout = open_checkout(base / f"{host}-{os.getpid()}", job)
-        with printed_to(log, job), alive(checkout) as owner, watched(checkout, job["stage"], board) as progress:
+        carried = Carried(checkout, f"{job['home']}/{job['stage']}") if job["remote"] else None
+        with printed_to(log, job), alive(checkout) as owner, watched(checkout, job, board, carried) as progress:
             variables = {**job["variables"], "EFFISEG_OWNER": str(owner), "EFFISEG_PROGRESS": str(progress)}
             # `python` of the stage's command is this interpreter
             variables["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
             if job["workspace"]:
                 variables["DVC_ROOT"] = job["workspace"]
             outcome["entry"], outcome["files"] = reproduce(checkout, job, variables)
+        if carried:
+            carried.remove()
     except Exception as error:
         outcome["error"] = last_error(log) or f"{type(error).__name__}: {' '.join(str(error).split())}"
         status = re.search(r"exited with (-?\d+)", str(error))
@@ -238,8 +245,8 @@ def alive(checkout: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def watched(checkout: Path, stage: str, board: Any) -> Iterator[Path]:
-    """A file into which the stage may write how far it is; the board hears of it."""
+def watched(checkout: Path, job: Job, board: Any, carried: Carried | None) -> Iterator[Path]:
+    """A file into which the stage may write how far it is; the board hears of it, and checkpoints are sent on."""
     path, ended = checkout / ".dvc/tmp/progress.json", threading.Event()
     path.unlink(missing_ok=True)
 
@@ -248,8 +255,10 @@ def watched(checkout: Path, stage: str, board: Any) -> Iterator[Path]:
         while not ended.wait(WATCH_SECONDS):
             text = path.read_text() if path.exists() else ""
             if text != told:
-                board.tell.remote(stage, json.loads(text))
+                board.tell.remote(job["stage"], json.loads(text))
             told = text
+            if carried:
+                carried.send()
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
