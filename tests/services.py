@@ -111,7 +111,7 @@ def mlflow_server(database: str, store: Store, **variables: str) -> Iterator[str
     with tempfile.TemporaryFile("w+") as log:
         server = subprocess.Popen(
             [sys.executable, str(SERVE)],
-            env=environment(**store.variables, **settings, **variables),
+            env=environment(**(store.variables | settings | variables)),
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
