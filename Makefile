@@ -2,9 +2,12 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 ACTIVATE = . .venv/bin/activate
 
-.PHONY: setup study test test-studies test-units bench lint lock
+.PHONY: setup setup-cluster study test test-studies test-units bench lint lock
 
 setup: .venv/.setup  ## .venv with what the study needs
+
+setup-cluster: .venv/.setup requirements-cluster.txt  ## and what `python -m effiseg study --ray` needs on top
+	@$(ACTIVATE) && pip install --quiet --disable-pip-version-check -r requirements-cluster.txt
 
 study: setup  ## the whole study: checks params.yaml, then dvc repro
 	@$(ACTIVATE) && python -m effiseg check && dvc repro
@@ -25,7 +28,7 @@ lint: .venv/.dev  ## ruff and mypy
 	@$(ACTIVATE) && ruff check . && ruff format --check . && mypy
 
 lock: .venv/.dev  ## resolve requirements*.in into requirements*.txt
-	@$(ACTIVATE) && for name in requirements requirements-dev; do \
+	@$(ACTIVATE) && for name in requirements requirements-cluster requirements-dev; do \
 	  pip-compile --quiet --upgrade --strip-extras --no-annotate --no-emit-index-url --no-emit-find-links \
 	    --output-file $$name.txt $$name.in && sed -i 's/^\(torch==[0-9.]*\)+.*/\1/' $$name.txt; done
 

@@ -1,6 +1,7 @@
 """`python -m effiseg`: what is done once, by hand, rather than by the pipeline."""
 
 import argparse
+import os
 from pathlib import Path
 
 from effiseg.config import load_config
@@ -57,6 +58,10 @@ def study(address: str) -> None:
         from effiseg.cluster.study import run_study
     except ModuleNotFoundError as error:
         raise EffiSegError(f"{error.name} is not installed; run `make setup-cluster`") from None
+    if "MLFLOW_TRACKING_URI" in os.environ:
+        from effiseg.pipeline.tracking import prepare_study
+
+        prepare_study(config.data.source)
     run_study(config.cluster, address)
 
 

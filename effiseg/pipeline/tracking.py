@@ -165,6 +165,18 @@ def track(
         tracker._try(lambda: mlflow.end_run(status))
 
 
+def prepare_study(source: str) -> None:
+    """Make the study's parent run, so that stages on machines without a common lock find it and make no second one.
+
+    Raises:
+        EffiSegError: the tracking store cannot be reached or used.
+    """
+    try:
+        _prepare_store(f"study-{source}")
+    except (MlflowException, OSError) as error:
+        raise _unusable(error) from None
+
+
 def download(uri: str, folder: Path) -> Path:
     """Fetch a file or folder of a registered model (models:/<name>@<alias>/<path>) into `folder`; nothing of it runs.
 

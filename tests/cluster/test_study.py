@@ -53,7 +53,7 @@ def test_every_stage_has_a_log(finished: tuple[Toy, str]) -> None:
 
 
 def test_nothing_is_left_of_the_checkouts(finished: tuple[Toy, str]) -> None:
-    assert list((finished[0].folder / ".dvc/tmp/effiseg").iterdir()) == []
+    assert not (finished[0].folder / ".dvc/tmp/effiseg").exists()
 
 
 def test_an_edited_row_runs_alone(toy: Toy) -> None:
@@ -114,7 +114,7 @@ def test_a_process_killed_every_time_is_given_up(toy: Toy) -> None:
 def test_an_interrupted_study_stops_its_workers_and_goes_on_later(toy: Toy) -> None:
     toy.edit({f"row{i}": {"sleep": 0.2, "steps": 20} for i in range(3)})
     study = toy.start()
-    _wait_for(toy, "train@row0", "begins at step 0", study)
+    _wait_until(lambda: study.poll() is not None or list((toy.folder / ".ckpt").glob("row0-*/COMPLETE")))
     kill(study, signal.SIGINT)
     output, _ = study.communicate(timeout=60)
 
