@@ -86,9 +86,8 @@ def train_row(
     task = Task(build_model(row.model, data.classes), teacher, row, data.class_weights)
     processes = _processes()
     arguments = training_arguments(row.train, seed, checkpoints, len(data.train), processes)
-    arguments._n_gpu = min(
-        1, arguments.n_gpu
-    )  # asking joins the processes; each drives one GPU, however many there are
+    # asking joins the processes; each drives one GPU, however many there are
+    arguments._n_gpu = min(1, arguments.n_gpu)
     if processes > 1:
         share_statistics(task)
     resume = common_checkpoint(checkpoints)
