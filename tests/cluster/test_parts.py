@@ -1,0 +1,156 @@
+"""What a study on a cluster is made of, part by part."""
+
+import fcntl
+import io
+import json
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from effiseg.cluster.graph import Stage, read_lock, write_lock
+from effiseg.cluster.snapshot import pack
+from effiseg.cluster.view import View
+from effiseg.errors import EffiSegError
+from effiseg.pipeline.progress import PROGRESS, with_progress
+from tests.cluster.toy import Toy, variables
+
+WAITS = """
+import time
+from pathlib import Path
+from effiseg.pipeline import cli
+
+def main():
+    print("begun", flush=True)
+    try:
+        time.sleep(60)
+    finally:
+        print("cleaned up", flush=True)
+
+cli.run(main)
+"""
+
+
+# --- stages -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_stage_ends_in_order_when_its_owner_is_gone(tmp_path: Path) -> None:
+    owner = tmp_path / "alive"
+    with owner.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        stage = subprocess.Popen(
+            [sys.executable, "-c", WAITS],
+            env=variables() | {"EFFISEG_OWNER": str(owner)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert stage.stdout is not None and stage.stdout.readline() == "begun\n"
+        time.sleep(0.5)
+        assert stage.poll() is None
+    output, _ = stage.communicate(timeout=10)
+
+    assert (stage.returncode, output) == (143, "cleaned up\n")
+
+
+def test_progress_is_written_where_somebody_watches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, logged = tmp_path / "progress.json", []
+    assert with_progress(logged.append, 10, 4) == logged.append  # type: ignore[arg-type]
+
+    monkeypatch.setenv(PROGRESS, str(path))
+    log = with_progress(lambda metrics, step: logged.append((metrics, step)), steps=10, batch_size=4)
+    log({"loss": 1.0}, 2)
+    time.sleep(0.1)
+    log({"loss": 0.5}, 4)
+    told = json.loads(path.read_text())
+
+    assert logged == [({"loss": 1.0}, 2), ({"loss": 0.5}, 4)]
+    assert (told["step"], told["steps"]) == (4, 10)
+    assert 20 < told["images_per_second"] <= 2 * 4 / 0.1
+
+
+# --- the graph --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dep", "needed"),
+    [
+        ("models/kd-0", True),
+        ("models/kd-0/last/config.json", True),
+        ("models", False),  # gathered: a folder that holds what others made, too
+        ("models/kd-00", False),
+    ],
+)
+def test_a_stage_needs_an_output_or_a_part_of_one(dep: str, needed: bool) -> None:
+    writer = Stage("train@kd-0", (), (), ("history/kd-0.json", "models/kd-0"), runs=True)
+    reader = Stage("report", ("train@kd-0",), ("stages/report.py", dep), (), runs=True)
+
+    assert reader.reads(writer) == needed
+
+
+def test_new_lines_of_the_lock_follow_the_old_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_lock({"b": {"cmd": "old"}}, ["a", "b", "c"])
+    write_lock({"c": {"cmd": "new"}, "b": {"cmd": "newer"}, "a": {"cmd": "first"}}, ["a", "b", "c"])
+
+    assert list(read_lock()) == ["b", "a", "c"]
+    assert read_lock()["b"] == {"cmd": "newer"}
+
+
+# --- the checkout -----------------------------------------------------------------------------------------------------
+
+
+def test_a_checkout_is_the_commit_and_what_is_not_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy = Toy(tmp_path / "toy", 1)
+    commit = toy.run("git", "rev-parse", "HEAD").stdout
+    (toy.folder / "run.py").unlink()
+    (toy.folder / "new.py").write_text("new")
+    (toy.folder / "models").mkdir()
+    (toy.folder / "models/ignored").write_text("ignored")
+    (toy.folder / ".dvc/config.local").write_text("[core]\n    remote = mine\n")
+    monkeypatch.chdir(toy.folder)
+    with tarfile.open(fileobj=io.BytesIO(pack())) as archive:
+        archive.extractall(tmp_path / "checkout", filter="data")
+
+    checkout = Toy.__new__(Toy)
+    checkout.folder = tmp_path / "checkout"
+    assert checkout.run("git", "rev-parse", "HEAD").stdout == commit
+    assert checkout.run("git", "status", "--porcelain").stdout.split() == ["D", "run.py", "??", "new.py"]
+    assert (checkout.folder / ".dvc/config.local").exists()
+    assert not (checkout.folder / "models").exists()
+
+
+def test_a_folder_without_a_commit_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(EffiSegError, match="the study needs a git repository with at least one commit"):
+        pack()
+
+
+# --- what is shown ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def view() -> View:
+    states = {"train@a-0": "done", "train@b-0": "submitted", "train@c-0": "submitted", "evaluate@b-0": "waiting"}
+    return View(dict(states), "", console=Console(file=io.StringIO(), width=120))
+
+
+def test_a_summary_counts_stages_and_images(view: View) -> None:
+    now = time.time()
+    view.running = {"train@b-0": {"host": "n1", "since": now, "step": 5, "steps": 10, "images_per_second": 12.5}}
+
+    assert view.summary().startswith("1/4 done, 1 running, 2 waiting, 12.5 images/s; 0:00:00 so far, ETA")
+
+
+def test_the_time_to_come_is_that_of_stages_of_the_same_kind(view: View) -> None:
+    assert view.eta() == "not known yet"
+    view.seconds = {"train": [50.0, 70.0], "evaluate": [20.0]}
+    view.running = {
+        "train@b-0": {"since": time.time() - 30, "step": 5, "steps": 10},  # 30 s more by its own pace
+        "train@c-0": {"since": time.time() - 10},  # 50 s more of the usual 60
+    }
+
+    assert view.eta() == "0:00:50"  # 30 + 50 + 20, two at a time
