@@ -79,9 +79,12 @@ class View:
         return f"{', '.join(parts)}; {_clock(time.time() - self.started)} so far, ETA {self.eta()}"
 
     def eta(self) -> str:
-        """Time to come: the stages left, each as long as finished ones of its kind, by the stages that run at once."""
+        """Time to come: the stages left, each as long as finished ones of its kind, by the stages that run at once.
+
+        "over" that time where no stage of some kind has finished yet.
+        """
         left = [name for name, state in self.states.items() if state in ("waiting", "submitted")]
-        total = 0.0
+        total, more = 0.0, ""
         for name in left:
             facts = self.running.get(name, {})
             spent = time.time() - facts["since"] if "since" in facts else 0.0
@@ -89,10 +92,11 @@ class View:
                 total += spent / facts["step"] * (facts["steps"] - facts["step"])
                 continue
             known = self.seconds.get(name.split("@")[0])
-            if not known:
-                return "not known yet"
-            total += max(0.0, sum(known) / len(known) - spent)
-        return _clock(total / max(1, len(self.running)))
+            if known:
+                total += max(0.0, sum(known) / len(known) - spent)
+            else:
+                more = "over "
+        return more + _clock(total / max(1, len(self.running)))
 
     def _table(self) -> Table:
         table = Table("stage", "machine", "time", "done", "images/s", box=None, header_style="bold")

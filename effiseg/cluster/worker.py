@@ -220,7 +220,7 @@ def printed_to(log: Path, job: Job) -> Iterator[None]:
     """Everything that this process and its children print goes to the end of a file."""
     log.parent.mkdir(parents=True, exist_ok=True)
     kept = [os.dup(1), os.dup(2)]
-    with log.open("ab") as file:
+    with log.open("ab" if job["workspace"] else "wb") as file:  # what is not shared is handed on after each try
         file.write(f"=== {job['stage']}, try {job['attempt']}, {socket.gethostname()}, {time.ctime()}\n".encode())
         file.flush()
         for number in (1, 2):

@@ -62,7 +62,7 @@ def _kill_something(toy: Toy, cluster: Any, study: subprocess.Popen[str], chance
 
 def _is(process: psutil.Process, what: str, toy: Toy) -> bool:
     command, folder = " ".join(process.info["cmdline"] or []), process.info["cwd"] or ""
-    mark = "stage.py" if what == "stage" else "ray::"
+    mark = "stage" if what == "stage" else "ray::"
     return mark in command and str(toy.folder) in folder
 
 
