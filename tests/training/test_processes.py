@@ -145,7 +145,6 @@ def test_two_processes_reach_the_weights_and_statistics_of_one(pair: tuple[Any, 
     for name, value in alone.items():
         scale = largest if is_cancelled(name) else moved[name]
         rounding = 4 * torch.finfo(torch.float32).eps * value.abs().max()  # what a weight cannot move by less than
-        print()
         assert (together[name] - value).abs().max() <= 1e-3 * scale + rounding, name
 
 
