@@ -63,13 +63,24 @@ class Graph:
     stale: frozenset[str]
     cache: str
 
-    def doubtful(self) -> set[str]:
-        """The stale stages and all that comes after them."""
-        found: set[str] = set()
+    def doubtful(self) -> list[str]:
+        """The stale stages and all that comes after them, in order."""
+        found: dict[str, None] = {}
         for stage in self.stages.values():
-            if stage.runs and (stage.name in self.stale or found & set(stage.upstream)):
-                found.add(stage.name)
-        return found
+            if stage.runs and (stage.name in self.stale or any(name in found for name in stage.upstream)):
+                found[stage.name] = None
+        return list(found)
+
+    def sources(self) -> set[str]:
+        """What stages read and no stage makes, with absolute paths left out."""
+        made = {out for stage in self.stages.values() for out in stage.outs}
+        holding = {str(parent) for out in made for parent in PurePosixPath(out).parents}
+        read = {dep for stage in self.stages.values() for dep in stage.deps}
+        return {
+            dep
+            for dep in read - made - holding
+            if not Path(dep).is_absolute() and not any(str(parent) in made for parent in PurePosixPath(dep).parents)
+        }
 
 
 def read_graph() -> Graph:

@@ -67,7 +67,10 @@ def demand(settings: Cluster, kinds: Iterable[str], address: str) -> dict[str, d
     unknown = sorted(set(settings.resources) - {*kinds, "default"})
     if unknown:
         raise EffiSegError(f"cluster.resources.{unknown[0]}: no stage has this name; stages are: {', '.join(kinds)}")
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    if len({node["NodeManagerHostname"] for node in alive}) > 1 and "MLFLOW_TRACKING_URI" not in os.environ:
+        warn("the machines of this cluster will all write to ./mlflow.db; set MLFLOW_TRACKING_URI to a tracking server")
+    nodes = [node["Resources"] for node in alive]
     wanted = {kind: _of_ray(settings, kind, nodes) for kind in kinds}
     for kind, resources in wanted.items():
         needs = {"CPU": resources["num_cpus"], "GPU": resources["num_gpus"], "memory": resources["memory"]}

@@ -3,6 +3,7 @@
 import io
 import subprocess
 import tarfile
+from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,14 +13,23 @@ from effiseg.errors import EffiSegError
 LOCAL_SETTINGS = Path(".dvc/config.local")
 
 
-def pack() -> bytes:
+def pack(needed: Iterable[str] = ()) -> bytes:
     """A tar of the working folder's repository: every file that git does not ignore, and its history of one commit.
 
+    Args:
+        needed: paths, of files and folders, that have to be in it.
+
     Raises:
-        EffiSegError: the folder is no git repository, or nothing is committed.
+        EffiSegError: the folder is no git repository, or nothing is committed, or git ignores what is needed.
     """
     listed = _git("ls-files", "--cached", "--others", "--exclude-standard", "-z").decode().split("\0")
     files = [Path(name) for name in dict.fromkeys(listed) if name] + [LOCAL_SETTINGS]
+    held = {str(place) for path in files for place in (path, *path.parents)}
+    for missing in sorted(set(needed) - held):
+        raise EffiSegError(
+            f"{missing}: a stage reads it, and no worker will find it, since git ignores it or it lies outside the "
+            "repository; give its absolute path (data.root), or track it with `dvc add`"
+        )
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive, TemporaryDirectory() as scratch:
         # the commit by its own name, so that a run's record says the same on every machine

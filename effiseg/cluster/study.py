@@ -40,7 +40,8 @@ def run_study(settings: Cluster, address: str) -> None:
         address: "local" for a cluster of this machine alone, else what `ray.init` takes.
 
     Raises:
-        EffiSegError: the cluster cannot be reached, another study runs here, or a stage failed for good.
+        EffiSegError: the cluster cannot be reached, another study runs here, workers would miss a file, or a stage
+            failed for good.
     """
     with _alone():
         graph = read_graph()
@@ -51,9 +52,10 @@ def run_study(settings: Cluster, address: str) -> None:
             raise EffiSegError(
                 "cluster.remote is set, so machines share no folder: set MLFLOW_TRACKING_URI to a tracking server too"
             )
+        packed = pack(graph.sources())
         with connected(address) as dashboard:
             demands = demand(settings, {stage.kind for stage in graph.stages.values() if stage.runs}, address)
-            Study(graph, settings, demands, dashboard).run()
+            Study(graph, settings, demands, dashboard).run(packed)
 
 
 @contextmanager
@@ -78,7 +80,11 @@ class Study:
         self.graph, self.settings, self.demands = graph, settings, demands
         self.id = uuid.uuid4().hex[:12]
         self.stale = set(graph.stale)
-        self.states = {name: "waiting" for name in graph.stages if name in graph.doubtful()}
+        self.states = dict.fromkeys(graph.doubtful(), "waiting")
+        self.readers: dict[str, list[str]] = {name: [] for name in graph.stages}
+        for stage in graph.stages.values():
+            for name in stage.upstream:
+                self.readers[name].append(stage.name)
         self.view = View(self.states, dashboard)
         self.entries = read_lock()
         self.unsaved: dict[str, Any] = {}
@@ -90,15 +96,18 @@ class Study:
         self.home = hashlib.sha256(f"{socket.gethostname()}{Path.cwd()}".encode()).hexdigest()[:12]
         self.workspace = "" if settings.remote else str(Path.cwd())
 
-    def run(self) -> None:
+    def run(self, packed: bytes) -> None:
         """Run until nothing is left to run; whatever ends it, what is finished is kept.
+
+        Args:
+            packed: the content of the workers' checkouts.
 
         Raises:
             EffiSegError: a stage failed for good.
         """
         shutil.rmtree(worker.SCRATCH, ignore_errors=True)  # of a study that was killed
         (Path(worker.SCRATCH) / self.id).mkdir(parents=True)
-        self.snapshot = ray.put(pack())
+        self.snapshot = ray.put(packed)
         self.board = ray.remote(worker.Board).options(num_cpus=0, max_restarts=-1).remote()
         self.run_stage = ray.remote(worker.run_stage)
         try:
@@ -196,7 +205,7 @@ class Study:
             self._fail(name, outcome["error"])
         else:
             if outcome["entry"].get("outs") != self.entries.get(name, {}).get("outs"):
-                self.stale |= {other.name for other in self.graph.stages.values() if name in other.upstream}
+                self.stale.update(self.readers[name])
             self.entries[name] = self.unsaved[name] = outcome["entry"]
             self.finished.append(name)
             self.states[name] = "done"

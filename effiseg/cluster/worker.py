@@ -25,6 +25,7 @@ from effiseg.cluster.carried import Carried
 
 SCRATCH = Path(".dvc/tmp/effiseg")  # checkouts, below the workspace where all machines see it
 WATCH_SECONDS = 1.0
+BEGIN = "=== "  # the line of a log with which a try begins
 
 
 class Job(TypedDict):
@@ -118,8 +119,7 @@ def run_stage(job: Job, board: Any) -> Outcome:
             carried.remove()
     except Exception as error:
         outcome["error"] = last_error(log) or f"{type(error).__name__}: {' '.join(str(error).split())}"
-        status = re.search(r"exited with (-?\d+)", str(error))
-        outcome["killed"] = status is not None and (int(status[1]) < 0 or int(status[1]) in (137, 143))
+        outcome["killed"] = was_killed(str(error), log)
         shutil.rmtree(base / f"{host}-{os.getpid()}", ignore_errors=True)  # with all that the stage left there
     if not job["workspace"] and log.exists():
         outcome["log"] = log.read_text(errors="replace")
@@ -221,7 +221,7 @@ def printed_to(log: Path, job: Job) -> Iterator[None]:
     log.parent.mkdir(parents=True, exist_ok=True)
     kept = [os.dup(1), os.dup(2)]
     with log.open("ab" if job["workspace"] else "wb") as file:  # what is not shared is handed on after each try
-        file.write(f"=== {job['stage']}, try {job['attempt']}, {socket.gethostname()}, {time.ctime()}\n".encode())
+        file.write(f"{BEGIN}{job['stage']}, try {job['attempt']}, {socket.gethostname()}, {time.ctime()}\n".encode())
         file.flush()
         for number in (1, 2):
             os.dup2(file.fileno(), number)
@@ -274,6 +274,16 @@ def last_error(log: Path) -> str:
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     found = [line for line in lines if line.startswith("error: ")]
     return found[-1].removeprefix("error: ") if found else ""
+
+
+def was_killed(error: str, log: Path) -> bool:
+    """Whether a signal ended the stage, or one of the processes that a launcher started for it."""
+    status = re.search(r"exited with (-?\d+)", error)
+    if status and (int(status[1]) < 0 or int(status[1]) in (137, 143)):
+        return True
+    last_try = log.read_text(errors="replace").rpartition(f"\n{BEGIN}")[2] if log.exists() else ""
+    # torchrun itself ends with status 1, and stops with SIGTERM the processes that had not failed
+    return re.search(r"Root Cause \(first observed failure\):\s[^=]*?exitcode +: -\d", last_try) is not None
 
 
 def clean(workspace: str, study: str) -> None:

@@ -12,12 +12,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from effiseg.cluster.graph import Stage, read_lock, write_lock
+from effiseg.cluster import nodes
+from effiseg.cluster.graph import Graph, Stage, read_lock, write_lock
 from effiseg.cluster.snapshot import pack
 from effiseg.cluster.view import View
+from effiseg.cluster.worker import was_killed
 from effiseg.errors import EffiSegError
 from effiseg.pipeline.progress import PROGRESS, with_progress
-from tests.cluster.toy import Toy, variables
+from effiseg.schema import Cluster
+from tests.cluster.toy import SETTINGS, Toy, variables
 
 WAITS = """
 import time
@@ -72,6 +75,28 @@ def test_progress_is_written_where_somebody_watches(tmp_path: Path, monkeypatch:
     assert 20 < told["images_per_second"] <= 2 * 4 / 0.1
 
 
+@pytest.mark.parametrize(("end", "killed"), [("os.kill(os.getpid(), signal.SIGKILL)", True), ("sys.exit(1)", False)])
+def test_a_process_of_a_launcher_that_is_killed_counts_as_killed(tmp_path: Path, end: str, killed: bool) -> None:
+    script, log = tmp_path / "rank.py", tmp_path / "rank.log"
+    script.write_text(f"import os, signal, sys, time\nif os.environ['RANK'] == '1':\n    {end}\ntime.sleep(60)\n")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    with log.open("w") as file:
+        file.write("=== train@a-0, try 1\n")
+        file.flush()
+        done = subprocess.run(launcher, env=variables(), stderr=file, check=False)
+
+    assert done.returncode == 1
+    assert was_killed("failed to run: torchrun, exited with 1", log) == killed
+    with log.open("a") as file:
+        file.write("=== train@a-0, try 2\nerror: out of memory\n")
+    assert not was_killed("failed to run: torchrun, exited with 1", log)
+
+
+@pytest.mark.parametrize(("status", "killed"), [(-9, True), (137, True), (143, True), (1, False), (130, False)])
+def test_a_status_tells_whether_a_stage_was_killed(tmp_path: Path, status: int, killed: bool) -> None:
+    assert was_killed(f"failed to run: python train.py, exited with {status}", tmp_path / "no.log") == killed
+
+
 # --- the graph --------------------------------------------------------------------------------------------------------
 
 
@@ -100,6 +125,38 @@ def test_new_lines_of_the_lock_follow_the_old_ones(tmp_path: Path, monkeypatch: 
     assert read_lock()["b"] == {"cmd": "newer"}
 
 
+# --- the machines -----------------------------------------------------------------------------------------------------
+
+
+def test_machines_that_would_share_one_sqlite_file_are_warned_of(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # all machines that a test can start have the name of this one
+    resources = {"CPU": 4.0, "memory": 2.0**33}
+    machines = [{"Alive": True, "NodeManagerHostname": name, "Resources": resources} for name in ("n1", "n2")]
+    monkeypatch.setattr(nodes.ray, "nodes", lambda: machines)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://n0:5000")
+    nodes.demand(Cluster.model_validate(SETTINGS), ["train"], "auto")
+    assert capsys.readouterr().err == ""
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    nodes.demand(Cluster.model_validate(SETTINGS), ["train"], "auto")
+    assert "will all write to ./mlflow.db; set MLFLOW_TRACKING_URI" in capsys.readouterr().err
+
+
+def test_all_processors_are_those_of_the_smallest_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = ({"CPU": 4.0, "GPU": 2.0}, {"CPU": 2.0}, {})  # the last is a head that runs nothing
+    machines = [{"Alive": True, "NodeManagerHostname": "n", "Resources": {**size, "memory": 2.0**33}} for size in sizes]
+    monkeypatch.setattr(nodes.ray, "nodes", lambda: machines)
+    resources = {"default": {"cpus": 1, "gpus": "auto", "memory_gb": 1}, "profile": {"cpus": "all", "gpus": 0.5}}
+    settings = Cluster.model_validate({**SETTINGS, "resources": resources})
+
+    assert nodes.demand(settings, ["profile", "train"], "auto") == {
+        "profile": {"num_cpus": 2.0, "num_gpus": 0.5, "memory": 2**30},
+        "train": {"num_cpus": 1, "num_gpus": 1.0, "memory": 2**30},
+    }
+
+
 # --- the checkout -----------------------------------------------------------------------------------------------------
 
 
@@ -121,6 +178,28 @@ def test_a_checkout_is_the_commit_and_what_is_not_committed(tmp_path: Path, monk
     assert checkout.run("git", "status", "--porcelain").stdout.split() == ["D", "run.py", "??", "new.py"]
     assert (checkout.folder / ".dvc/config.local").exists()
     assert not (checkout.folder / "models").exists()
+
+
+@pytest.mark.parametrize("path", ["models/data", "../data", "models"])
+def test_what_workers_would_miss_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    toy = Toy(tmp_path / "toy", 1)
+    (toy.folder / "models").mkdir()
+    (toy.folder / "models/data").write_text("ignored")
+    monkeypatch.chdir(toy.folder)
+    with pytest.raises(EffiSegError, match=f"^{path}: a stage reads it, and no worker will find it"):
+        pack(["stage.py", path])
+
+
+def test_sources_are_what_no_stage_makes() -> None:
+    reads = ("stage.py", "/data/camvid", "../camvid", "code", "prepared/train.npy", "models", "data/mine")
+    stages = [
+        Stage("data/mine.dvc", (), (), ("data/mine",), runs=False),
+        Stage("prepare", (), (), ("prepared", "models/teacher"), runs=True),
+        Stage("train", ("prepare",), reads, ("models/a",), runs=True),
+    ]
+    graph = Graph({stage.name: stage for stage in stages}, frozenset(), "")
+
+    assert graph.sources() == {"stage.py", "../camvid", "code"}
 
 
 def test_a_folder_without_a_commit_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
