@@ -11,10 +11,13 @@ from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.padding import Padding
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 SUMMARY_SECONDS = 30.0  # between two summaries where nobody watches
 SHOWN = 30  # running stages in the table
+BAR_WIDTH = 80
 
 
 @dataclass
@@ -62,7 +65,9 @@ class View:
         """Show the state as it is now."""
         self.running = running
         if self._live:
-            self._live.update(Group(self._table(), self.summary()), refresh=True)
+            done = sum(state == "done" for state in self.states.values())
+            bar = Padding(ProgressBar(total=len(self.states), completed=done, width=BAR_WIDTH), 0)  # ends its line
+            self._live.update(Group(self._table(), bar, self.summary()), refresh=True)
         elif time.time() > self._next_summary:
             self.say(self.summary())
             self._next_summary = time.time() + SUMMARY_SECONDS

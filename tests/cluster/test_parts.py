@@ -3,6 +3,7 @@
 import fcntl
 import io
 import json
+import re
 import subprocess
 import sys
 import tarfile
@@ -234,3 +235,20 @@ def test_the_time_to_come_is_that_of_stages_of_the_same_kind(view: View) -> None
     assert view.eta() == "0:00:50"  # 30 + 50 + 20, two at a time
     del view.seconds["evaluate"]
     assert view.eta() == "over 0:00:40"
+
+
+def test_a_terminal_shows_what_runs_where_and_how_far_it_is() -> None:
+    states = {f"train@row{i}-0": "submitted" for i in range(40)} | {"prepare": "done"}
+    console = Console(file=io.StringIO(), force_terminal=True, color_system=None, width=100)
+    view, now = View(states, "http://127.0.0.1:8265", console=console), time.time()
+    facts = {"since": now - 60, "step": 30, "steps": 120, "images_per_second": 12.34}
+    with view.shown():
+        view.refresh({f"train@row{i}-0": {"host": f"node{i}", **facts} for i in range(35)})
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+
+    assert shown.splitlines()[0] == "41 stages to run; Ray's dashboard: http://127.0.0.1:8265; logs: logs/<stage>.log"
+    assert re.search(r"train@row29-0 +node29 +0:01:00 +25% +12\.3", shown)
+    assert re.search(r"^━+╸? *$", shown, re.MULTILINE)
+    assert "train@row30-0" not in shown
+    assert "and 5 more" in shown
+    assert "1/41 done, 35 running, 5 waiting, 431.9 images/s; 0:00:00 so far, ETA over 0:03:00" in shown
