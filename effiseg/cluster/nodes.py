@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ def connected(address: str) -> Iterator[str]:
         EffiSegError: there is no cluster that answers.
     """
     local: dict[str, Any] = {"include_dashboard": True, "object_store_memory": OBJECT_STORE} if address == LOCAL else {}
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         _answers(address)
         context = ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
@@ -43,6 +45,7 @@ def connected(address: str) -> Iterator[str]:
             f"--ray {address}: no Ray cluster to be had there ({reason}); start one (`ray start --head`), or leave the "
             "address out for a cluster of this machine"
         ) from None
+    signal.signal(signal.SIGTERM, on_sigterm)  # Ray sets one that hides the status of a terminated process
     try:
         yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
     finally:

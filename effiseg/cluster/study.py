@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import shutil
+import signal
 import socket
 import tarfile
 import time
@@ -11,6 +12,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from signal import SIGINT, SIGTERM
 from typing import Any
 
 import ray
@@ -73,6 +75,23 @@ def _alone() -> Iterator[None]:
         guard.release()
 
 
+@contextmanager
+def _signals_kept() -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM, kept for whoever asks, and raised when the block ends.
+
+    An exception in the midst of one of Ray's callbacks would be lost, and the study would go on.
+    """
+    kept: list[int] = []
+    handlers = {number: signal.signal(number, lambda it, _: kept.append(it)) for number in (SIGINT, SIGTERM)}
+    try:
+        yield kept
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    for it in kept:
+        signal.raise_signal(it)
+
+
 class Study:
     """One run over the graph: what is submitted, what came back, and what goes into dvc.lock."""
 
@@ -111,8 +130,8 @@ class Study:
         self.board = ray.remote(worker.Board).options(num_cpus=0, max_restarts=-1).remote()
         self.run_stage = ray.remote(worker.run_stage)
         try:
-            with self.view.shown():
-                while "waiting" in self.states.values() or self.tasks:
+            with self.view.shown(), _signals_kept() as signals:
+                while not signals and ("waiting" in self.states.values() or self.tasks):
                     self._submit_ready()
                     self._collect()
                     self._save_now_and_then()

@@ -111,15 +111,17 @@ def test_a_process_killed_every_time_is_given_up(toy: Toy) -> None:
     assert "train@row1 failed: its process was killed" in failed.stderr
 
 
-def test_an_interrupted_study_stops_its_workers_and_goes_on_later(toy: Toy) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_study_stops_its_workers_and_goes_on_later(toy: Toy, number: int, status: int) -> None:
     toy.edit({f"row{i}": {"sleep": 0.2, "steps": 20} for i in range(3)})
     study = toy.start()
     _wait_until(lambda: study.poll() is not None or list((toy.folder / ".ckpt").glob("row0-*/COMPLETE")))
-    kill(study, signal.SIGINT)
+    kill(study, number)
     output, _ = study.communicate(timeout=60)
 
-    assert study.returncode == 130
-    assert output.splitlines()[-1].startswith("error: interrupted")
+    assert study.returncode == status, output
+    assert ("error: interrupted; the same command goes on" in output) == (number == signal.SIGINT)
+    assert "Traceback" not in output
     _wait_until(lambda: not _stages_of(toy))
     assert "prepare" in toy.lock()
 
