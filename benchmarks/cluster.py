@@ -66,7 +66,7 @@ def tiny_rows(rows: int) -> None:
     """`dvc repro`, then the study with all cores for one stage at a time, then with a core for each stage."""
     cores = os.cpu_count() or 1
     with TemporaryDirectory() as scratch:
-        seconds = {}
+        seconds, scores = {}, {}
         for way, cpus in {"sequential": 0, "same_threads": cores, "row_per_core": 1}.items():
             folder = Path(scratch, way)
             _tiny_repository(folder, rows, cpus or 1)
@@ -75,8 +75,11 @@ def tiny_rows(rows: int) -> None:
             started = time.monotonic()
             subprocess.run([sys.executable, "-m", *command], cwd=folder, env=variables, check=True, capture_output=True)
             seconds[way] = time.monotonic() - started
+            scores[way] = {path.parent.name: path.read_text() for path in folder.glob("results/train/*/metrics.json")}
+            assert len(scores[way]) == rows, f"{len(scores[way])} rows of {rows}"
             ratio = seconds[way] / seconds["sequential"]
-            note = f"{rows} tiny rows, stages {' '.join(STAGES)}; ratio to dvc repro"
+            same = sum(scores[way][row] == scores["sequential"][row] for row in scores[way])
+            note = f"{rows} tiny rows, stages {' '.join(STAGES)}; ratio to dvc repro; same scores: {same} rows"
             _tell(f"rows_{way}", rows, seconds[way], ratio, note)
 
 
