@@ -10,7 +10,7 @@ from effiseg.pipeline import cli
 from effiseg.pipeline.workspace import GENERATED
 from effiseg.presets import apply_preset, preset_names
 
-MODEL = "<row>-<seed> of the study, an exported .onnx file or checkpoint folder, or models:/NAME@ALIAS"
+MODEL = "<row>-<seed> of the study, an exported folder or .onnx file, or models:/NAME@ALIAS"
 
 
 def main() -> None:

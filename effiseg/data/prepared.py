@@ -212,4 +212,5 @@ def _open_array(file: Path, shape: tuple[int, ...]) -> np.memmap:
 
 def _unusable(file: Path, reason: str | None) -> EffiSegError:
     text = " ".join(str(reason).split())
-    return EffiSegError(f"{file}: no usable prepared data set ({text}): prepare the data again")
+    again = "prepare the data again: `dvc repro --force --single-item prepare`"
+    return EffiSegError(f"{file}: no usable prepared data set ({text}): {again}")

@@ -59,8 +59,9 @@ def predict_pictures(arguments: argparse.Namespace) -> None:
     start = time.perf_counter()
     answer = predict(predictor, outputs, labels=arguments.labels, truths=truths)
     seconds = time.perf_counter() - start
+    written = f"{answer.written} picture{'s' if answer.written != 1 else ''}"
     print(
-        f"{arguments.out}: {answer.written} pictures by {card.name} in {seconds:.1f} s "
+        f"{arguments.out}: {written} by {card.name} in {seconds:.1f} s "
         f"({len(pictures) / seconds:.1f} images per second)"
     )
     if truths:

@@ -8,6 +8,7 @@ from torch import nn
 from effiseg.config import load_config
 from effiseg.deployment.card import Card
 from effiseg.deployment.checkpoint import open_checkpoint
+from effiseg.deployment.export import CHECKPOINT
 from effiseg.deployment.onnx_file import OnnxSegmenter
 from effiseg.deployment.runs import find_run
 from effiseg.errors import EffiSegError
@@ -19,7 +20,7 @@ def open_model(name: str, device: torch.device) -> tuple[nn.Module, Card]:
     """A network for `device` (ONNX Runtime: the CPU) and its card: uint8 images to logits, in its fastest exact form.
 
     Args:
-        name: <row>-<seed> of the study, an exported .onnx file or checkpoint folder, or models:/<name>@<alias> (or
+        name: <row>-<seed> of the study, an exported folder, .onnx file or checkpoint, or models:/<name>@<alias> (or
             models:/<name>/<version>) of MLflow's registry.
 
     Raises:
@@ -37,12 +38,13 @@ def open_model(name: str, device: torch.device) -> tuple[nn.Module, Card]:
         network = OnnxSegmenter(path)
         return network, network.card
     if path.is_dir():
-        model, card = open_checkpoint(path)
+        inner = path / CHECKPOINT  # of a whole export
+        model, card = open_checkpoint(inner if inner.is_dir() else path)
         return deploy(model.to(device)), card
     if path.exists() or len(path.parts) > 1:
         found = "a file" if path.exists() else "not found"
         raise EffiSegError(
-            f"--model {name}: {found}, expected <row>-<seed>, an exported .onnx file or checkpoint folder, or "
+            f"--model {name}: {found}, expected <row>-<seed>, an exported folder or .onnx file, or "
             "models:/NAME@ALIAS; write one with `python -m effiseg export RUN`"
         )
     config = load_config()

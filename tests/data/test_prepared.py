@@ -50,7 +50,9 @@ def save_images(out: Path, array: np.ndarray) -> None:
 def test_a_damaged_folder_is_refused(out: Path, prepared, damage: Callable[[Path], object], match: str):
     prepared()
     damage(out)
-    with pytest.raises(EffiSegError, match=match + r".*prepare the data again$") as caught:
+    with pytest.raises(
+        EffiSegError, match=match + r".*prepare the data again: `dvc repro --force --single-item prepare`$"
+    ) as caught:
         Prepared.open(out)
     assert str(caught.value).isprintable()
 

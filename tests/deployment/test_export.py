@@ -12,6 +12,7 @@ from transformers import AutoImageProcessor, SegformerForSemanticSegmentation, p
 from effiseg.deployment.checkpoint import open_checkpoint, write_checkpoint
 from effiseg.deployment.export import EXACT, REDUCED, export_files
 from effiseg.deployment.onnx_file import OnnxSegmenter, write_int8
+from effiseg.deployment.open import open_model
 from effiseg.deployment.predictor import Predictor
 from effiseg.errors import EffiSegError
 from effiseg.evaluation.evaluate import predict_classes
@@ -30,6 +31,16 @@ def test_the_folder_holds_what_is_documented_and_nothing_else(exported):
         "model.safetensors",
         "preprocessor_config.json",
     }
+
+
+def test_the_folder_itself_names_the_model(exported, card):
+    images = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8)
+    answers = []
+    for path in (exported.folder, exported.folder / "checkpoint"):
+        network, found = open_model(str(path), torch.device("cpu"))
+        assert found == card
+        answers.append(network(images))
+    assert torch.equal(*answers)
 
 
 def test_parity_is_told_of_every_file(exported):
