@@ -1,4 +1,4 @@
-"""What a Ray worker does with one stage. It travels by value, so it stands on DVC and the standard library alone.
+"""What a Ray worker does with one stage. It travels by value, so it stands on DVC, Ray and the standard library alone.
 
 Each worker process has a checkout of its own; the stage's inputs come into it from DVC's cache, its outputs leave it
 there, and its lines of dvc.lock go back to the study.
@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypedDict
+
+import ray
 
 from effiseg.cluster.carried import Carried
 
@@ -103,10 +105,11 @@ def run_stage(job: Job, board: Any) -> Outcome:
         )
         return outcome
     base = scratch(job["workspace"], job["study"])
+    own = base / f"{host}-{ray.get_runtime_context().get_worker_id()[:12]}"
     log = (Path(job["workspace"]) / "logs" if job["workspace"] else base / "logs") / f"{job['stage']}.log"
     board.tell.remote(job["stage"], {"host": host, "since": time.time()})
     try:
-        checkout = open_checkout(base / f"{host}-{os.getpid()}", job)
+        checkout = open_checkout(own, job)
         carried = Carried(checkout, f"{job['home']}/{job['stage']}") if job["remote"] else None
         with printed_to(log, job), alive(checkout) as owner, watched(checkout, job, board, carried) as progress:
             variables = {**job["variables"], "EFFISEG_OWNER": str(owner), "EFFISEG_PROGRESS": str(progress)}
@@ -120,7 +123,7 @@ def run_stage(job: Job, board: Any) -> Outcome:
     except Exception as error:
         outcome["error"] = last_error(log) or f"{type(error).__name__}: {' '.join(str(error).split())}"
         outcome["killed"] = was_killed(str(error), log)
-        shutil.rmtree(base / f"{host}-{os.getpid()}", ignore_errors=True)  # with all that the stage left there
+        shutil.rmtree(own, ignore_errors=True)  # with all that the stage left there
     if not job["workspace"] and log.exists():
         outcome["log"] = log.read_text(errors="replace")
     outcome["seconds"] = time.monotonic() - started
@@ -136,8 +139,6 @@ def open_checkout(folder: Path, job: Job) -> Path:
     """This worker's checkout; its first job makes it."""
     ready = folder / ".dvc/tmp/ready"
     if not ready.exists():
-        import ray
-
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         with tarfile.open(fileobj=io.BytesIO(ray.get(job["snapshot"][0]))) as archive:

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from effiseg.cluster import nodes
 from effiseg.cluster.graph import Graph, Stage, read_lock, write_lock
-from effiseg.cluster.snapshot import pack
+from effiseg.cluster.snapshot import LIMIT, pack
 from effiseg.cluster.view import View
 from effiseg.cluster.worker import was_killed
 from effiseg.errors import EffiSegError
@@ -189,6 +189,15 @@ def test_what_workers_would_miss_is_one_error(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(toy.folder)
     with pytest.raises(EffiSegError, match=f"^{path}: a stage reads it, and no worker will find it"):
         pack(["stage.py", path])
+
+
+def test_a_folder_too_large_to_travel_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy = Toy(tmp_path / "toy", 1)
+    with (toy.folder / "forgotten.bin").open("wb") as file:
+        file.truncate(LIMIT)
+    monkeypatch.chdir(toy.folder)
+    with pytest.raises(EffiSegError, match=r"^forgotten.bin: the largest .* together they are 256 MB"):
+        pack()
 
 
 def test_sources_are_what_no_stage_makes() -> None:
