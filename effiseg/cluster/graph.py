@@ -71,6 +71,14 @@ class Graph:
                 found[stage.name] = None
         return list(found)
 
+    def waiting_for(self) -> dict[str, int]:
+        """How many stages wait for each one, directly or not."""
+        after: dict[str, set[str]] = {name: set() for name in self.stages}
+        for name, stage in reversed(self.stages.items()):
+            for other in stage.upstream:
+                after[other] |= {name} | after[name]
+        return {name: len(others) for name, others in after.items()}
+
     def sources(self) -> set[str]:
         """What stages read and no stage makes, with absolute paths left out."""
         made = {out for stage in self.stages.values() for out in stage.outs}

@@ -99,7 +99,9 @@ class Study:
         self.graph, self.settings, self.demands = graph, settings, demands
         self.id = uuid.uuid4().hex[:12]
         self.stale = set(graph.stale)
-        self.states = dict.fromkeys(graph.doubtful(), "waiting")
+        # first what most others wait for: a teacher that began last would keep its students waiting at the end
+        waiting_for = graph.waiting_for()
+        self.states = dict.fromkeys(sorted(graph.doubtful(), key=lambda name: -waiting_for[name]), "waiting")
         self.readers: dict[str, list[str]] = {name: [] for name in graph.stages}
         for stage in graph.stages.values():
             for name in stage.upstream:

@@ -117,6 +117,22 @@ def test_a_stage_needs_an_output_or_a_part_of_one(dep: str, needed: bool) -> Non
     assert reader.reads(writer) == needed
 
 
+def test_a_teacher_holds_up_more_than_a_row() -> None:
+    needs = {"prepare": (), "train": ("prepare",), "teacher": ("prepare",), "distill": ("prepare", "teacher")}
+    needs |= {"score": ("train",), "score_distilled": ("distill",), "report": ("score", "score_distilled")}
+    graph = Graph({name: Stage(name, upstream, (), (), True) for name, upstream in needs.items()}, frozenset(), "")
+
+    assert graph.waiting_for() == {
+        "prepare": 6,
+        "teacher": 3,
+        "train": 2,
+        "distill": 2,
+        "score": 1,
+        "score_distilled": 1,
+        "report": 0,
+    }
+
+
 def test_new_lines_of_the_lock_follow_the_old_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_lock({"b": {"cmd": "old"}}, ["a", "b", "c"])

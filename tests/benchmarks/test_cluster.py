@@ -1,0 +1,21 @@
+"""The simulated cluster runs every row, and its line says how long against the ideal."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from benchmarks import cluster
+
+
+def test_sleeping_rows_take_at_least_the_ideal_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = tmp_path / "cluster.csv"
+    monkeypatch.setattr(cluster, "RESULTS", results)
+    cluster.sleeping_rows(rows=5, workers=4, seconds=0.4)
+    with results.open() as file:
+        [line] = csv.DictReader(file)
+
+    assert line["name"] == "sleep_5"
+    assert "5 rows of 0.4 s on 4 workers, ideal 0 s" in line["note"]
+    assert float(line["ratio"]) == pytest.approx(float(line["seconds"]) / 0.5, abs=0.2)
+    assert float(line["seconds"]) > 0.8  # two rows, one after the other
