@@ -106,6 +106,11 @@ def read_graph() -> Graph:
         raise EffiSegError(f"dvc: {' '.join(str(error).split())}") from None
 
 
+def declared() -> list[str]:
+    """The stages' names in dvc.yaml, also of those that have no row now and so are not in the graph."""
+    return list(load_yaml("dvc.yaml")["stages"])
+
+
 def read_lock() -> dict[str, Any]:
     """The stages' lines of dvc.lock."""
     path = Path(LOCK)

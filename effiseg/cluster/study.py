@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from ray.exceptions import RayError, RayTaskError
 
 from effiseg.cluster import carried, worker
-from effiseg.cluster.graph import Graph, Stage, bring_back, read_graph, read_lock, write_lock
+from effiseg.cluster.graph import Graph, Stage, bring_back, declared, read_graph, read_lock, write_lock
 from effiseg.cluster.nodes import connected, demand
 from effiseg.cluster.snapshot import pack
 from effiseg.cluster.view import View
@@ -56,7 +56,8 @@ def run_study(settings: Cluster, address: str) -> None:
             )
         packed = pack(graph.sources())
         with connected(address) as dashboard:
-            demands = demand(settings, {stage.kind for stage in graph.stages.values() if stage.runs}, address)
+            kinds = {stage.kind for stage in graph.stages.values() if stage.runs}
+            demands = demand(settings, kinds, address, declared())
             Study(graph, settings, demands, dashboard).run(packed)
 
 

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from effiseg.cluster import nodes
-from effiseg.cluster.graph import Graph, Stage, read_lock, write_lock
+from effiseg.cluster.graph import Graph, Stage, declared, read_graph, read_lock, write_lock
 from effiseg.cluster.snapshot import LIMIT, pack
 from effiseg.cluster.view import View
 from effiseg.cluster.worker import was_killed
@@ -172,6 +172,19 @@ def test_all_processors_are_those_of_the_smallest_machine(monkeypatch: pytest.Mo
         "profile": {"num_cpus": 2.0, "num_gpus": 0.5, "memory": 2**30},
         "train": {"num_cpus": 1, "num_gpus": 1.0, "memory": 2**30},
     }
+
+
+def test_a_stage_without_rows_may_keep_its_resources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy = Toy(tmp_path / "toy", 0)
+    monkeypatch.chdir(toy.folder)
+    kinds = {stage.kind for stage in read_graph().stages.values()}
+    assert "train" not in kinds
+    machines = [{"Alive": True, "NodeManagerHostname": "n", "Resources": {"CPU": 1.0, "memory": 2.0**33}}]
+    monkeypatch.setattr(nodes.ray, "nodes", lambda: machines)
+    resources = SETTINGS["resources"] | {"train": {"cpus": 999}}
+    settings = Cluster.model_validate({**SETTINGS, "resources": resources})
+
+    assert set(nodes.demand(settings, kinds, "local", declared())) == kinds
 
 
 # --- the checkout -----------------------------------------------------------------------------------------------------
