@@ -9,6 +9,8 @@ import pytest
 from ray.autoscaler._private.commands import _bootstrap_config
 from ruamel.yaml import YAML
 
+from tests.pipeline.study import environment
+
 DEPLOY = Path(__file__).parents[2] / "deploy"
 SCRIPTS = sorted([*DEPLOY.glob("slurm/*.sbatch"), *DEPLOY.glob("slurm/*.sh")])
 
@@ -105,6 +107,29 @@ def test_scripts_are_bash(script: Path) -> None:
     subprocess.run(["bash", "-n", str(script)], check=True)
     assert script.stat().st_mode & 0o111
     assert "set -euo pipefail" in script.read_text()
+
+
+RUNS = 'while [ "$1" != -- ]; do shift; done; shift; exec "$@"'
+
+
+@pytest.mark.parametrize(
+    ("ray", "study", "status"),
+    [(RUNS, 0, 0), (RUNS, 3, 3), ("exit 0", 0, 1)],
+    ids=["a study that ends", "a study that fails", "Ray does not start, and says nothing"],
+)
+def test_the_jobs_state_is_the_studys(tmp_path: Path, ray: str, study: int, status: int) -> None:
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/bin/activate").write_text("PATH=$PWD/.venv/bin:$PATH\n")
+    python = f'if [ "$1" = -c ]; then echo secret; else mkdir .ckpt; exit {study}; fi'
+    for name, text in {"srun": 'shift; exec "$@"', "ray": ray, "python": python}.items():
+        path = tmp_path / ".venv/bin" / name
+        path.write_text(f"#!/usr/bin/env bash\n{text}\n")
+        path.chmod(0o755)
+    job = {"SLURM_JOB_ID": "1", "SLURM_CPUS_ON_NODE": "1", "SLURM_JOB_NUM_NODES": "1"}
+    done = subprocess.run([DEPLOY / "slurm/study.sbatch"], cwd=tmp_path, env=environment(**job))
+
+    assert done.returncode == status
+    assert list(tmp_path.glob(".ckpt/*")) == []
 
 
 def _documents(name: str) -> list[Any]:
