@@ -14,6 +14,7 @@ from dvc.repo import Repo
 from dvc.repo.reproduce import get_active_graph, plan_repro
 from dvc.utils.serialize import load_yaml, modify_yaml
 
+from effiseg.cluster.worker import load_stages
 from effiseg.errors import EffiSegError
 
 LOCK = "dvc.lock"
@@ -140,10 +141,9 @@ def bring_back(done: Iterable[str], failed: Iterable[str], remote: str) -> None:
     """
     try:
         with Repo() as repo, repo.lock:
-            for name in failed:
-                repo.stage.get_target(name).remove_outs()
-            for name in done:
-                stage = repo.stage.get_target(name)
+            for stage in load_stages(repo, list(failed)):
+                stage.remove_outs()
+            for stage in load_stages(repo, list(done)):
                 if remote:
                     for objects in stage.get_used_objs(remote=remote).values():
                         repo.cloud.pull(objects, remote=remote)

@@ -16,7 +16,7 @@ import tarfile
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypedDict
@@ -27,6 +27,7 @@ from effiseg.cluster.carried import Carried
 
 SCRATCH = Path(".dvc/tmp/effiseg")  # checkouts, below the workspace where all machines see it
 WATCH_SECONDS = 1.0
+FEW = 10  # stages to look for one by one
 BEGIN = "=== "  # the line of a log with which a try begins
 
 
@@ -173,12 +174,11 @@ def reproduce(checkout: Path, job: Job, variables: dict[str, str]) -> tuple[dict
     os.chdir(checkout)
     dump_yaml("dvc.lock", {"schema": "2.0", "stages": job["entries"]})
     with Repo(str(checkout)) as repo, repo.lock:
-        upstream = [repo.stage.get_target(name) for name in job["upstream"]]
+        stage, *upstream = load_stages(repo, [job["stage"], *job["upstream"]])
         for other in upstream:
             if job["remote"]:
                 _pull(repo, other)
             other.checkout(force=True)
-        stage = repo.stage.get_target(job["stage"])
         runs = _run_cache(repo) if job["remote"] else set()
         if stage.reproduce(run_env=variables, interactive=False, pull=bool(job["remote"])):
             stage.dump(update_pipeline=False)
@@ -194,6 +194,14 @@ def reproduce(checkout: Path, job: Job, variables: dict[str, str]) -> tuple[dict
                 if out.use_cache:
                     out.remove()  # the next job finds nothing but its own inputs
     return load_yaml("dvc.lock")["stages"][job["stage"]], files.getvalue()
+
+
+def load_stages(repo: Any, names: Sequence[str]) -> list[Any]:
+    """Stages of DVC by their names. One alone is found in a tenth of the time of all, and many among all of them."""
+    if len(names) <= FEW:
+        return [repo.stage.get_target(name) for name in names]
+    stages = {stage.addressing: stage for stage in repo.index.stages}
+    return [stages[name] for name in names]
 
 
 def _pull(repo: Any, stage: Any) -> None:

@@ -11,11 +11,11 @@ from benchmarks import cluster
 def test_sleeping_rows_take_at_least_the_ideal_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results = tmp_path / "cluster.csv"
     monkeypatch.setattr(cluster, "RESULTS", results)
-    cluster.sleeping_rows(rows=5, workers=4, seconds=0.4)
+    cluster.sleeping_rows(rows=12, workers=4, seconds=1)
     with results.open() as file:
         [line] = csv.DictReader(file)
 
-    assert line["name"] == "sleep_5"
-    assert "5 rows of 0.4 s on 4 workers, ideal 0 s" in line["note"]
-    assert float(line["ratio"]) == pytest.approx(float(line["seconds"]) / 0.5, abs=0.2)
-    assert float(line["seconds"]) > 0.8  # two rows, one after the other
+    assert line["name"] == "sleep_12"
+    assert "12 rows of 1 s on 4 workers, ideal 3 s" in line["note"]
+    assert float(line["ratio"]) == pytest.approx(float(line["seconds"]) / 3, abs=0.02)
+    assert float(line["seconds"]) > 3
