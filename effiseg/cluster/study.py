@@ -19,7 +19,7 @@ import ray
 from filelock import FileLock, Timeout
 from ray.exceptions import RayError, RayTaskError
 
-from effiseg.cluster import carried, worker
+from effiseg.cluster import carried, watch, worker
 from effiseg.cluster.graph import Graph, Stage, bring_back, declared, read_graph, read_lock, write_lock
 from effiseg.cluster.nodes import connected, demand
 from effiseg.cluster.snapshot import pack
@@ -31,7 +31,7 @@ POLL_SECONDS = 0.5
 SAVE_SECONDS = 10.0  # between two writes of dvc.lock, and twenty times what one takes
 FORWARDED = ("MLFLOW_", "AWS_", "GOOGLE_", "HF_", "EFFISEG_")  # variables that stages on other machines need too
 
-for module in (worker, carried):
+for module in (worker, watch, carried):
     ray.cloudpickle.register_pickle_by_value(module)
 
 

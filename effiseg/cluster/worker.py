@@ -4,31 +4,25 @@ Each worker process has a checkout of its own; the stage's inputs come into it f
 there, and its lines of dvc.lock go back to the study.
 """
 
-import fcntl
 import io
-import json
 import os
-import re
 import shutil
 import socket
 import sys
 import tarfile
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
 import ray
 
+from effiseg.cluster import watch
 from effiseg.cluster.carried import Carried
 
 SCRATCH = Path(".dvc/tmp/effiseg")  # checkouts, below the workspace where all machines see it
-WATCH_SECONDS = 1.0
 FEW = 10  # stages to look for one by one
-BEGIN = "=== "  # the line of a log with which a try begins
 
 
 class Job(TypedDict):
@@ -112,7 +106,17 @@ def run_stage(job: Job, board: Any) -> Outcome:
     try:
         checkout = open_checkout(own, job)
         carried = Carried(checkout, f"{job['home']}/{job['stage']}") if job["remote"] else None
-        with printed_to(log, job), alive(checkout) as owner, watched(checkout, job, board, carried) as progress:
+        title = f"{job['stage']}, try {job['attempt']}, {host}, {time.ctime()}"
+
+        def tell(facts: dict[str, Any]) -> None:
+            board.tell.remote(job["stage"], facts)
+
+        # what is not shared is handed on after each try
+        with (
+            watch.printed_to(log, title, add=bool(job["workspace"])),
+            watch.alive(checkout) as owner,
+            watch.watched(checkout, tell, carried) as progress,
+        ):
             variables = {**job["variables"], "EFFISEG_OWNER": str(owner), "EFFISEG_PROGRESS": str(progress)}
             # `python` of the stage's command is this interpreter
             variables["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
@@ -122,8 +126,8 @@ def run_stage(job: Job, board: Any) -> Outcome:
         if carried:
             carried.remove()
     except Exception as error:
-        outcome["error"] = last_error(log) or f"{type(error).__name__}: {' '.join(str(error).split())}"
-        outcome["killed"] = was_killed(str(error), log)
+        outcome["error"] = watch.last_error(log) or f"{type(error).__name__}: {' '.join(str(error).split())}"
+        outcome["killed"] = watch.was_killed(str(error), log)
         shutil.rmtree(own, ignore_errors=True)  # with all that the stage left there
     if not job["workspace"] and log.exists():
         outcome["log"] = log.read_text(errors="replace")
@@ -222,77 +226,6 @@ def _push(repo: Any, stage: Any, runs: set[Path]) -> None:
 
 def _run_cache(repo: Any) -> set[Path]:
     return {path for path in (Path(repo.cache.legacy.path) / "runs").rglob("*") if path.is_file()}
-
-
-@contextmanager
-def printed_to(log: Path, job: Job) -> Iterator[None]:
-    """Everything that this process and its children print goes to the end of a file."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    kept = [os.dup(1), os.dup(2)]
-    with log.open("ab" if job["workspace"] else "wb") as file:  # what is not shared is handed on after each try
-        file.write(f"{BEGIN}{job['stage']}, try {job['attempt']}, {socket.gethostname()}, {time.ctime()}\n".encode())
-        file.flush()
-        for number in (1, 2):
-            os.dup2(file.fileno(), number)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for number, old in zip((1, 2), kept, strict=True):
-            os.dup2(old, number)
-            os.close(old)
-
-
-@contextmanager
-def alive(checkout: Path) -> Iterator[Path]:
-    """A file that stays locked while this process lives, however it ends: stages end when it is not."""
-    path = checkout / ".dvc/tmp/alive"
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield path
-
-
-@contextmanager
-def watched(checkout: Path, job: Job, board: Any, carried: Carried | None) -> Iterator[Path]:
-    """A file into which the stage may write how far it is; the board hears of it, and checkpoints are sent on."""
-    path, ended = checkout / ".dvc/tmp/progress.json", threading.Event()
-    path.unlink(missing_ok=True)
-
-    def watch() -> None:
-        told = ""
-        while not ended.wait(WATCH_SECONDS):
-            text = path.read_text() if path.exists() else ""
-            if text != told:
-                board.tell.remote(job["stage"], json.loads(text))
-            told = text
-            if carried:
-                carried.send()
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield path
-    finally:
-        ended.set()
-        thread.join()
-
-
-def last_error(log: Path) -> str:
-    """The last line of a log that says why its stage failed, or an empty text."""
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    found = [line for line in lines if line.startswith("error: ")]
-    return found[-1].removeprefix("error: ") if found else ""
-
-
-def was_killed(error: str, log: Path) -> bool:
-    """Whether a signal ended the stage, or one of the processes that a launcher started for it."""
-    status = re.search(r"exited with (-?\d+)", error)
-    if status and (int(status[1]) < 0 or int(status[1]) in (137, 143)):
-        return True
-    last_try = log.read_text(errors="replace").rpartition(f"\n{BEGIN}")[2] if log.exists() else ""
-    # torchrun itself ends with status 1, and stops with SIGTERM the processes that had not failed
-    return re.search(r"Root Cause \(first observed failure\):\s[^=]*?exitcode +: -\d", last_try) is not None
 
 
 def clean(workspace: str, study: str) -> None:

@@ -17,7 +17,7 @@ from effiseg.cluster import nodes
 from effiseg.cluster.graph import Graph, Stage, declared, read_graph, read_lock, write_lock
 from effiseg.cluster.snapshot import LIMIT, pack
 from effiseg.cluster.view import View
-from effiseg.cluster.worker import was_killed
+from effiseg.cluster.watch import last_error, was_killed
 from effiseg.errors import EffiSegError
 from effiseg.pipeline.progress import PROGRESS, with_progress
 from effiseg.schema import Cluster
@@ -87,10 +87,12 @@ def test_a_process_of_a_launcher_that_is_killed_counts_as_killed(tmp_path: Path,
         done = subprocess.run(launcher, env=variables(), stderr=file, check=False)
 
     assert done.returncode == 1
+    assert last_error(log) == ""
     assert was_killed("failed to run: torchrun, exited with 1", log) == killed
     with log.open("a") as file:
         file.write("=== train@a-0, try 2\nerror: out of memory\n")
     assert not was_killed("failed to run: torchrun, exited with 1", log)
+    assert last_error(log) == "out of memory"
 
 
 @pytest.mark.parametrize(("status", "killed"), [(-9, True), (137, True), (143, True), (1, False), (130, False)])
