@@ -19,6 +19,7 @@ NEEDED = (
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
 )
+HOME = "us-east-1"  # the region that S3 takes where none is said, and the only one that it refuses to hear
 
 
 def main() -> None:
@@ -41,17 +42,15 @@ def main() -> None:
 
 def make_bucket(name: str) -> None:
     """The first start makes the bucket; later ones find it."""
-    store = boto3.client(
-        "s3",
-        endpoint_url=os.environ["MLFLOW_S3_ENDPOINT_URL"],
-        region_name=os.environ.get("AWS_DEFAULT_REGION", "us-east-1"),
-    )
+    region = os.environ.get("AWS_DEFAULT_REGION", HOME)
+    store = boto3.client("s3", endpoint_url=os.environ["MLFLOW_S3_ENDPOINT_URL"], region_name=region)
     try:
         store.head_bucket(Bucket=name)
     except ClientError as error:
         if error.response["Error"]["Code"] != "404":
             raise
-        store.create_bucket(Bucket=name)
+        elsewhere = {} if region == HOME else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        store.create_bucket(Bucket=name, **elsewhere)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """The study as DVC knows it: its stages, what each needs, and which are stale."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,12 +13,9 @@ os.environ.setdefault("DVC_NO_ANALYTICS", "1")
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.repo.reproduce import get_active_graph, plan_repro
-from dvc.utils.serialize import load_yaml, modify_yaml
+from dvc.utils.serialize import load_yaml
 
-from effiseg.cluster.worker import load_stages
 from effiseg.errors import EffiSegError
-
-LOCK = "dvc.lock"
 
 
 @dataclass(frozen=True)
@@ -92,64 +90,31 @@ class Graph:
         }
 
 
+@contextmanager
+def opened() -> Iterator[Any]:
+    """DVC's repository in the working folder; what DVC has to say against it is one line."""
+    try:
+        with Repo() as repo:
+            yield repo
+    except DvcException as error:
+        raise EffiSegError(f"dvc: {' '.join(str(error).split())}") from None
+
+
 def read_graph() -> Graph:
     """The graph of the repository in the working folder.
 
     Raises:
         EffiSegError: DVC does not take dvc.yaml, or dvc itself is busy in this folder.
     """
-    try:
-        with Repo() as repo:
-            graph = get_active_graph(repo.index.graph)
-            stages = {node.addressing: _stage(node, graph) for node in plan_repro(graph)}
-            return Graph(stages, frozenset(repo.status()), str(repo.cache.legacy.path))
-    except DvcException as error:
-        raise EffiSegError(f"dvc: {' '.join(str(error).split())}") from None
+    with opened() as repo:
+        graph = get_active_graph(repo.index.graph)
+        stages = {node.addressing: _stage(node, graph) for node in plan_repro(graph)}
+        return Graph(stages, frozenset(repo.status()), str(repo.cache.legacy.path))
 
 
 def declared() -> list[str]:
     """The stages' names in dvc.yaml, also of those that have no row now and so are not in the graph."""
     return list(load_yaml("dvc.yaml")["stages"])
-
-
-def read_lock() -> dict[str, Any]:
-    """The stages' lines of dvc.lock."""
-    path = Path(LOCK)
-    return dict(load_yaml(LOCK).get("stages") or {}) if path.exists() else {}
-
-
-def write_lock(entries: Mapping[str, Any], order: Iterable[str]) -> None:
-    """Lay lines over those of dvc.lock; new ones come in the given order, where a sequential run puts them too."""
-    if not entries:
-        return
-    with modify_yaml(LOCK) as content:
-        content["schema"] = "2.0"
-        stages = content.setdefault("stages", {})
-        for name in order:
-            if name in entries:
-                stages[name] = entries[name]
-
-
-def bring_back(done: Iterable[str], failed: Iterable[str], remote: str) -> None:
-    """Put the outputs of finished stages into the working folder, and remove what failed ones left there before.
-
-    Args:
-        remote: fetch them from there first; empty where workers share this folder's cache.
-
-    Raises:
-        EffiSegError: DVC cannot find or write them.
-    """
-    try:
-        with Repo() as repo, repo.lock:
-            for stage in load_stages(repo, list(failed)):
-                stage.remove_outs()
-            for stage in load_stages(repo, list(done)):
-                if remote:
-                    for objects in stage.get_used_objs(remote=remote).values():
-                        repo.cloud.pull(objects, remote=remote)
-                stage.checkout(force=True)
-    except DvcException as error:
-        raise EffiSegError(f"dvc: {' '.join(str(error).split())}") from None
 
 
 def _stage(node: Any, graph: Any) -> Stage:

@@ -20,7 +20,8 @@ from filelock import FileLock, Timeout
 from ray.exceptions import RayError, RayTaskError
 
 from effiseg.cluster import carried, watch, worker
-from effiseg.cluster.graph import Graph, Stage, bring_back, declared, read_graph, read_lock, write_lock
+from effiseg.cluster.graph import Graph, Stage, declared, read_graph
+from effiseg.cluster.lock import bring_back, read_lock, remove_leftovers, write_lock
 from effiseg.cluster.nodes import connected, demand
 from effiseg.cluster.snapshot import pack
 from effiseg.cluster.view import View
@@ -46,6 +47,8 @@ def run_study(settings: Cluster, address: str) -> None:
             failed for good.
     """
     with _alone():
+        if leftovers := remove_leftovers():
+            print(f"removed what {len(leftovers)} stages made that are no longer in the study; DVC's cache keeps it")
         graph = read_graph()
         if not graph.doubtful():
             print("the study is up to date")
@@ -103,6 +106,8 @@ class Study:
         # first what most others wait for: a teacher that began last would keep its students waiting at the end
         waiting_for = graph.waiting_for()
         self.states = dict.fromkeys(sorted(graph.doubtful(), key=lambda name: -waiting_for[name]), "waiting")
+        # what reads these may have been made without them, whatever they say in dvc.lock
+        self.absent = {name for name in self.states if not all(Path(out).exists() for out in graph.stages[name].outs)}
         self.readers: dict[str, list[str]] = {name: [] for name in graph.stages}
         for stage in graph.stages.values():
             for name in stage.upstream:
@@ -226,7 +231,7 @@ class Study:
         elif outcome["error"]:
             self._fail(name, outcome["error"])
         else:
-            if outcome["entry"].get("outs") != self.entries.get(name, {}).get("outs"):
+            if name in self.absent or outcome["entry"].get("outs") != self.entries.get(name, {}).get("outs"):
                 self.stale.update(self.readers[name])
             self.entries[name] = self.unsaved[name] = outcome["entry"]
             self.finished.append(name)

@@ -14,7 +14,8 @@ import pytest
 from rich.console import Console
 
 from effiseg.cluster import nodes
-from effiseg.cluster.graph import Graph, Stage, declared, read_graph, read_lock, write_lock
+from effiseg.cluster.graph import Graph, Stage, declared, read_graph
+from effiseg.cluster.lock import read_lock, write_lock
 from effiseg.cluster.snapshot import LIMIT, pack
 from effiseg.cluster.view import View
 from effiseg.cluster.watch import last_error, was_killed

@@ -74,6 +74,33 @@ def test_what_comes_out_as_before_runs_nothing_behind_it(toy: Toy) -> None:
     assert toy.repro() == []
 
 
+def test_a_row_that_is_given_up_leaves_the_folder_and_comes_back_from_the_cache(toy: Toy) -> None:
+    toy.study()
+    kept, own = dict(toy.learn), toy.folder / "models/mine"
+    own.write_text("of no stage")
+    del toy.learn["row1"], toy.learn["row2"]
+    (toy.folder / "results/row2.json").unlink()
+    (toy.folder / "results/row2.json").write_text("edited by hand")
+    toy.edit({})
+    fewer = toy.study()
+
+    assert "removed what 3 stages made that are no longer in the study" in fewer.stdout
+    assert not (toy.folder / "models/row1").exists()
+    assert not (toy.folder / "results/row1.json").exists()
+    assert own.exists()
+    assert (toy.folder / "results/row2.json").read_text() == "edited by hand"
+    assert toy.table() == toy.expected()
+
+    (toy.folder / "results/row2.json").unlink()
+    assert toy.repro() in ([], ["report"])
+    toy.learn = kept
+    toy.edit({})
+    toy.study()
+    assert "begins" not in toy.log("train@row1")
+    assert toy.table() == toy.expected()
+    assert toy.repro() == []
+
+
 def test_a_row_that_fails_does_not_stop_the_others(toy: Toy) -> None:
     toy.edit({"row1": {"fails_at": 2}})
     failed = toy.study(check=False)
