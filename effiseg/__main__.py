@@ -47,7 +47,8 @@ def check() -> None:
     root = Path(config.data.root)
     if not root.is_dir() and root != GENERATED:
         raise EffiSegError(f"data.root: {root} is not a folder; set it to the folder that holds your data")
-    print(f"params.yaml is valid: {len(config.runs())} trainings on {config.data.source}")
+    trainings = len(config.runs())
+    print(f"params.yaml is valid: {trainings} training{'s' if trainings != 1 else ''} on {config.data.source}")
 
 
 def study(address: str) -> None:

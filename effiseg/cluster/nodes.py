@@ -42,8 +42,8 @@ def connected(address: str) -> Iterator[str]:
     except (RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:300]
         raise EffiSegError(
-            f"--ray {address}: no Ray cluster to be had there ({reason}); start one (`ray start --head`), or leave the "
-            "address out for a cluster of this machine"
+            f"--ray {address}: no Ray cluster to be had there ({reason}); start one (`ray start --head`), set "
+            "RAY_AUTH_MODE=token if it asks for a token, or leave the address out for a cluster of this machine"
         ) from None
     signal.signal(signal.SIGTERM, on_sigterm)  # Ray sets one that hides the status of a terminated process
     try:

@@ -9,7 +9,7 @@ import socket
 import tarfile
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from signal import SIGINT, SIGTERM
@@ -46,7 +46,7 @@ def run_study(settings: Cluster, address: str) -> None:
         EffiSegError: the cluster cannot be reached, another study runs here, workers would miss a file, or a stage
             failed for good.
     """
-    with _alone():
+    with _alone(), _signals_kept() as signals:
         if leftovers := remove_leftovers():
             print(f"removed what {len(leftovers)} stages made that are no longer in the study; DVC's cache keeps it")
         graph = read_graph()
@@ -61,7 +61,7 @@ def run_study(settings: Cluster, address: str) -> None:
         with connected(address) as dashboard:
             kinds = {stage.kind for stage in graph.stages.values() if stage.runs}
             demands = demand(settings, kinds, address, declared())
-            Study(graph, settings, demands, dashboard).run(packed)
+            Study(graph, settings, demands, dashboard).run(packed, signals)
 
 
 @contextmanager
@@ -83,7 +83,7 @@ def _alone() -> Iterator[None]:
 def _signals_kept() -> Iterator[list[int]]:
     """Ctrl-C and SIGTERM, kept for whoever asks, and raised when the block ends.
 
-    An exception in the midst of one of Ray's callbacks would be lost, and the study would go on.
+    An exception in the midst of one of Ray's callbacks, or of git's, would be lost, and the study would go on.
     """
     kept: list[int] = []
     handlers = {number: signal.signal(number, lambda it, _: kept.append(it)) for number in (SIGINT, SIGTERM)}
@@ -123,11 +123,12 @@ class Study:
         self.home = hashlib.sha256(f"{socket.gethostname()}{Path.cwd()}".encode()).hexdigest()[:12]
         self.workspace = "" if settings.remote else str(Path.cwd())
 
-    def run(self, packed: bytes) -> None:
+    def run(self, packed: bytes, signals: Sequence[int]) -> None:
         """Run until nothing is left to run; whatever ends it, what is finished is kept.
 
         Args:
             packed: the content of the workers' checkouts.
+            signals: end the study as soon as there is one.
 
         Raises:
             EffiSegError: a stage failed for good.
@@ -138,11 +139,13 @@ class Study:
         self.board = ray.remote(worker.Board).options(num_cpus=0, max_restarts=-1).remote()
         self.run_stage = ray.remote(worker.run_stage)
         try:
-            with self.view.shown(), _signals_kept() as signals:
+            with self.view.shown():
                 while not signals and ("waiting" in self.states.values() or self.tasks):
                     self._submit_ready()
                     self._collect()
                     self._save_now_and_then()
+            if signals:
+                self.view.say("stopping the workers; the same command goes on from what is done")
         finally:
             for task in self.tasks:
                 ray.cancel(task, force=True)

@@ -86,7 +86,7 @@ class View:
     def eta(self) -> str:
         """Time to come: the stages left, each as long as finished ones of its kind, by the stages that run at once.
 
-        "over" that time where no stage of some kind has finished yet, and unknown where nothing tells any.
+        "at least" that time where no stage of some kind has finished yet, and unknown where nothing tells any.
         """
         left = [name for name, state in self.states.items() if state in ("waiting", "submitted")]
         total, more = 0.0, ""
@@ -100,7 +100,7 @@ class View:
             if known:
                 total += max(0.0, sum(known) / len(known) - spent)
             else:
-                more = "over "
+                more = "at least "
         return more + _clock(total / max(1, len(self.running))) if total or not more else "unknown"
 
     def _table(self) -> Table:

@@ -79,8 +79,8 @@ def train_row(
         The training's record in the first process, None in the others.
 
     Raises:
-        EffiSegError: the global batch does not divide among the processes, fp16 without a GPU, or the processes do not
-            share the `checkpoints` folder.
+        EffiSegError: the global batch does not divide among the processes, fp16 without a GPU, the processes do not
+            share the `checkpoints` folder, or the training diverged.
     """
     set_seed(seed)
     task = Task(build_model(row.model, data.classes), teacher, row, data.class_weights)
@@ -94,6 +94,7 @@ def train_row(
     clock = Clock(json.loads((resume / COMPLETE).read_text())["seconds"] if resume else 0.0)
     trainer = RowTrainer(task, arguments, data, [clock, Monitor(f"{row.name} seed {seed}", on_log)])
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    _refuse_divergence(task, row)
     if not trainer.is_world_process_zero():
         return None
     seconds = clock.seconds
@@ -111,6 +112,17 @@ def train_row(
         precision=row.train.precision,
         processes=processes,
     )
+
+
+def _refuse_divergence(task: Task, row: Row) -> None:
+    state = task.state_dict()
+    broken = [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
+    if broken:
+        optimizer = row.train.optimizer
+        raise EffiSegError(
+            f"row {row.name}: the training diverged: {len(broken)} of {len(state)} tensors are not finite at its end; "
+            f"lower train.optimizer.lr ({optimizer.lr:g}) or its grad_clip ({optimizer.grad_clip:g})"
+        )
 
 
 def latest_checkpoint(checkpoints: Path) -> Path | None:

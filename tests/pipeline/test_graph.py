@@ -113,6 +113,26 @@ def test_a_stage_declares_the_parameters_that_it_reads(
     assert read - declared - SEEN_ELSEWHERE.get(stage, set()) == set()
 
 
+def test_a_parameter_that_the_run_cache_passes_over_is_declared_by_itself(graph: dict[str, Any], code: Path) -> None:
+    params = yaml.safe_load((code / "params.yaml").read_text())
+    passed_over = {".".join(path) for path in _paths(params) if path[-1] in ("size", "nfiles")}
+
+    assert passed_over == {"data.size", "profile.size"}
+    for stage, content in graph.items():
+        declared = content.get("params", [])
+        assert {name for name in passed_over if name.split(".")[0] in declared} <= set(declared), stage
+
+
+def _paths(content: dict[str, Any], above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """All keys of nested mappings, each with those above it."""
+    found = []
+    for key, value in content.items():
+        found.append((*above, key))
+        if isinstance(value, dict):
+            found += _paths(value, (*above, key))
+    return found
+
+
 def _does_nothing(file: Path) -> bool:
     """A package's __init__ with nothing but a docstring."""
     body = ast.parse(file.read_text()).body

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import TrainerState
 
 from effiseg.data.prepared import Prepared, Split
+from effiseg.errors import EffiSegError
 from effiseg.evaluation.evaluate import evaluate
 from effiseg.models.deployed import deploy
 from effiseg.models.segformer import load_model
@@ -105,6 +106,13 @@ def test_the_newest_whole_checkpoint_is_told_by_its_number_and_broken_ones_are_d
     (tmp_path / "best").mkdir()
     assert latest_checkpoint(tmp_path) == tmp_path / "checkpoint-100"
     assert {path.name for path in tmp_path.iterdir()} == {"best", "checkpoint-9", "checkpoint-10", "checkpoint-100"}
+
+
+def test_a_training_that_diverged_is_one_error_and_writes_nothing(train: Train):
+    settings = {"train": {"epochs": 1, "optimizer": {"lr": 1e30, "grad_clip": 0.0}}}
+    diverged = r"^row baseline: the training diverged: \d+ of \d+ tensors .*lr \(1e\+30\) or its grad_clip \(0\)$"
+    with pytest.raises(EffiSegError, match=diverged):
+        train(**settings)
 
 
 # --- what is written --------------------------------------------------------------------------------------------------
