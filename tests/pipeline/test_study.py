@@ -109,10 +109,10 @@ def test_another_seed_runs_alone(copy: Study) -> None:
 
 
 def test_another_size_is_not_taken_for_the_one_that_the_run_cache_knows(copy: Study) -> None:
-    copy.edit({"profile.size": [96, 160], "data.size": [48, 80]})
+    copy.edit({"profile.size": [96, 160], "data.size": [64, 96]})
     done = copy.dvc("repro", "--single-item", "prepare", "profile@baseline")
 
     assert (ran(done.stdout), restored(done.stdout)) == (["prepare", "profile@baseline"], [])
     speeds = copy.json("profiles/train/baseline.json")["speeds"]
-    assert {tuple(speed["size"]) for speed in speeds} == {(96, 160), (48, 80)}
-    assert np.load(copy.folder / "prepared/train/images.npy", mmap_mode="r").shape[-2:] == (48, 80)
+    assert {tuple(speed["size"]) for speed in speeds} == {(96, 160), (64, 96)}
+    assert np.load(copy.folder / "prepared/train/images.npy", mmap_mode="r").shape[-2:] == (64, 96)
