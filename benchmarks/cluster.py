@@ -80,7 +80,7 @@ def tiny_rows(rows: int) -> None:
             weights[way] = [file.read_bytes() for file in files]
             ratio = seconds[way] / seconds["sequential"]
             same = sum(ours == theirs for ours, theirs in zip(weights[way], weights["sequential"], strict=True))
-            note = f"{rows} tiny rows, stages {' '.join(STAGES)}; ratio to dvc repro, whose weights {same} rows have bit for bit"
+            note = f"{rows} tiny rows ({', '.join(STAGES)}); ratio to dvc repro; weights bit for bit of {same} rows"
             _tell(f"rows_{way}", rows, seconds[way], ratio, note)
 
 
