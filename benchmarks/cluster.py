@@ -1,7 +1,8 @@
 """`python -m benchmarks.cluster`: what the study on a cluster costs against one command after another.
 
 `rows` trains tiny rows for real: `dvc repro` against the study, with the same threads and with one row a core. `sleep`
-simulates a larger cluster on this machine: many workers, stages that sleep in place of training. Both print one line a
+simulates a larger cluster on this machine: many workers, stages that sleep in place of training. `graph` times what
+grows with the number of rows: DVC's look at the whole study, once, and at one stage, once for each. All print one line a
 measurement and add it to cluster.csv.
 """
 
@@ -55,9 +56,13 @@ def main() -> None:
     sleep.add_argument("--rows", type=int, default=200)
     sleep.add_argument("--workers", type=int, default=32)
     sleep.add_argument("--seconds", type=float, default=30.0)
+    graph = commands.add_parser("graph")
+    graph.add_argument("--rows", type=int, nargs="+", default=[200, 2000])
     arguments = parser.parse_args()
     if arguments.command == "rows":
         tiny_rows(arguments.rows)
+    elif arguments.command == "graph":
+        growing_graph(arguments.rows)
     else:
         sleeping_rows(arguments.rows, arguments.workers, arguments.seconds)
 
@@ -114,6 +119,30 @@ def sleeping_rows(rows: int, workers: int, seconds: float) -> None:
     _tell(f"sleep_{rows}", rows, wall, wall / ideal if ideal else float("nan"), note)
 
 
+def growing_graph(sizes: Sequence[int]) -> None:
+    """How long DVC takes to read a study of so many rows, as the driver does, and one stage of it, as a worker does."""
+    from dvc.repo import Repo
+
+    from effiseg.cluster.graph import read_graph
+    from effiseg.cluster.worker import load_stages
+
+    first: dict[str, float] = {}
+    for rows in sizes:
+        with TemporaryDirectory() as scratch, chdir(scratch):
+            _sleeping_repository(rows, 1.0)
+            started = time.monotonic()
+            read_graph()
+            seconds = {"graph": time.monotonic() - started}
+            started = time.monotonic()
+            with Repo() as repo:
+                load_stages(repo, ["train@row0"])
+            seconds["stage"] = time.monotonic() - started
+        for what, each in seconds.items():
+            first.setdefault(what, each)
+            note = {"graph": "the whole study, once", "stage": "one stage, on its worker"}[what]
+            _tell(f"{what}_{rows}", rows, each, each / first[what], f"DVC reads {note}; ratio to {sizes[0]} rows")
+
+
 def _tiny_repository(folder: Path, rows: int, cpus: int) -> None:
     """The project's code under git, with `rows` rows that differ in their learning rate, and the first stages alone."""
     subprocess.run(["git", "clone", "--quiet", REPOSITORY.as_uri(), str(folder)], check=True)
@@ -165,8 +194,8 @@ def _cpu_seconds() -> float:
 
 
 def _tell(name: str, rows: int, seconds: float, ratio: float, note: str) -> None:
-    print(f"{name}: {seconds:.0f} s, ratio {ratio:.2f} ({note})", flush=True)
-    line: Sequence[object] = (name, rows, round(seconds, 1), round(ratio, 3), note, f"{os.cpu_count()} cores")
+    print(f"{name}: {seconds:.2f} s, ratio {ratio:.2f} ({note})", flush=True)
+    line: Sequence[object] = (name, rows, round(seconds, 2), round(ratio, 3), note, f"{os.cpu_count()} cores")
     new = not RESULTS.exists()
     with RESULTS.open("a", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
