@@ -2,8 +2,8 @@
 
 `rows` trains tiny rows for real: `dvc repro` against the study, with the same threads and with one row a core. `sleep`
 simulates a larger cluster on this machine: many workers, stages that sleep in place of training. `graph` times what
-grows with the number of rows: DVC's look at the whole study, once, and at one stage, once for each. All print one line a
-measurement and add it to cluster.csv.
+grows with the number of rows: DVC's look at the whole study, once, and at one stage, once for each. Each adds lines to
+cluster.csv, and prints them.
 """
 
 import argparse
