@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from signal import SIGINT, SIGTERM
+from signal import SIG_IGN, SIGINT, SIGTERM
 from typing import Any
 
 import ray
@@ -86,7 +86,9 @@ def _signals_kept() -> Iterator[list[int]]:
     An exception in the midst of one of Ray's callbacks, or of git's, would be lost, and the study would go on.
     """
     kept: list[int] = []
-    handlers = {number: signal.signal(number, lambda it, _: kept.append(it)) for number in (SIGINT, SIGTERM)}
+    # a study that a script started with & ignores Ctrl-C, and goes on doing so
+    heard = [number for number in (SIGINT, SIGTERM) if signal.getsignal(number) is not SIG_IGN]
+    handlers = {number: signal.signal(number, lambda it, _: kept.append(it)) for number in heard}
     try:
         yield kept
     finally:

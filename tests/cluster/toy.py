@@ -164,8 +164,17 @@ class Toy:
 
     def start(self) -> subprocess.Popen[str]:
         """Start the study in a process group of its own."""
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        return subprocess.Popen(self.command(), cwd=self.folder, env=variables(), start_new_session=True, **pipes)  # type: ignore[call-overload]
+        return subprocess.Popen(
+            self.command(),
+            cwd=self.folder,
+            env=variables(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            # where the tests run in the background, Ctrl-C is ignored by all that they start
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
 
     def command(self) -> list[str]:
         import json
