@@ -35,6 +35,7 @@ from effiseg.models import Deployed, deploy
 from effiseg.models.export import export_onnx
 from effiseg.models.segformer import build_model
 from effiseg.schema import Model
+from effiseg.training.sampler import EpochSampler
 from effiseg.training.trainer import PreparedImages
 
 CPU = torch.device("cpu")
@@ -139,7 +140,8 @@ def data() -> Iterator[Result]:
         synthesize(raw, train=SCENES, val=1, height=FULL_SIZE[0], seed=0)
         prepare("synthetic", raw, Path(folder, "prepared"), size=STEP_SIZE)
         split = Prepared.open(Path(folder, "prepared")).train
-        ours = DataLoader(PreparedImages(split), STEP_BATCH, shuffle=True, collate_fn=lambda prepared: prepared)
+        sampler = EpochSampler(len(split), STEP_BATCH, seed=0)
+        ours = DataLoader(PreparedImages(split), STEP_BATCH, sampler=sampler, collate_fn=lambda prepared: prepared)
         workers = os.cpu_count() or 1
         other = DataLoader(PngImages(raw), STEP_BATCH, shuffle=True, num_workers=workers, persistent_workers=True)
         mine, theirs = time_in_turn(lambda: _exhaust(ours), lambda: _exhaust(other), CPU)

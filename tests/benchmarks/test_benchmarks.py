@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import compare, gpu, setting
+from benchmarks import compare, gpu, rows, setting
 from benchmarks.compare import Result, summarise, time_in_turn, write
 from benchmarks.gpu import gpu_inference, gpu_training
 from benchmarks.rows import networks
@@ -105,6 +105,14 @@ def test_both_networks_give_the_same_logits(small: None):
     stock, deployed = networks(row("baseline").model)
     images, _ = batch(1, SIZE, CPU)
     torch.testing.assert_close(deployed(images), stock(images), rtol=1e-4, atol=1e-5)
+
+
+def test_the_epoch_of_images_is_measured(small: None, monkeypatch: pytest.MonkeyPatch):
+    for name, value in {"SCENES": 4, "FULL_SIZE": (64, 128), "STEP_SIZE": SIZE}.items():
+        monkeypatch.setattr(rows, name, value)
+    [line] = rows.data()
+    assert (line.name, line.unit) == ("epoch_data", "images/s")
+    assert line.ours > line.other > 0
 
 
 # --- the lines for a GPU, on a CPU ------------------------------------------------------------------------------------
