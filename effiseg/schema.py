@@ -9,6 +9,7 @@ IGNORE_INDEX = 255  # the one label of pixels that count nowhere, in every data 
 EmbeddingName = Literal["overlap", "bottleneck"]
 ProjectorName = Literal["conv", "conv_bn_relu"]
 NormName = Literal["layernorm", "dyt", "dyl", "derf"]
+DrawName = Literal["mit", "transformers"]
 DISTILLATION_TERMS = ("kl", "cwd", "dist", "cskd", "pekd", "feature_mse")
 
 Positive = Annotated[int, Field(gt=0)]
@@ -66,6 +67,7 @@ class Model(Section):
     variant: Literal["b0", "b2"]
     embedding: EmbeddingName
     norms: Norms
+    draw: DrawName
     alpha_init: Rate
     mean: Channels
     std: Deviations
@@ -209,6 +211,7 @@ class Train(Section):
 class Teacher(Section):
     source: Literal["train", "huggingface", "gdrive", "url", "file"]
     variant: Literal["b0", "b2"]
+    draw: DrawName
     seed: Seed
     overrides: dict[str, Any]
     repo: str
@@ -233,9 +236,8 @@ class Teacher(Section):
         norms = Norms(
             patch_embedding="layernorm", block="layernorm", sequence_reduction="layernorm", stage_output="layernorm"
         )
-        return Model(
-            variant=self.variant, embedding="overlap", norms=norms, alpha_init=0.5, mean=self.mean, std=self.std
-        )
+        own = self.model_dump(include={"variant", "draw", "mean", "std"})
+        return Model(embedding="overlap", norms=norms, alpha_init=0.5, **own)
 
 
 class Study(Section):

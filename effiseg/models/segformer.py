@@ -15,6 +15,7 @@ from effiseg.errors import EffiSegError
 from effiseg.models.draws import Draws, draw_kept, draw_uniform, drop
 from effiseg.models.embedding import swap_embeddings
 from effiseg.models.head import ExactDecodeHead
+from effiseg.models.initial import DRAWS
 from effiseg.models.norms import swap_norms
 from effiseg.models.weights import load_strictly, read_tensors, to_transformers
 from effiseg.outputs import Outputs
@@ -115,6 +116,7 @@ def build_model(model: Model, classes: Sequence[str]) -> Segmenter:
     if model.embedding == "bottleneck":
         swap_embeddings(network)
     swap_norms(network, model.norms, model.alpha_init)
+    DRAWS[model.draw](network)
     return Segmenter(network, model.mean, model.std)
 
 
@@ -156,8 +158,8 @@ def read_model_config(folder: Path) -> tuple[Model, list[str]]:
     try:
         content = json.loads(path.read_text())
         names = content["id2label"]
-        # models of before there were bottlenecks do not say
-        settings = {"embedding": "overlap", **content["effiseg"]}
+        # older models do not say what was not a choice then
+        settings = {"embedding": "overlap", "draw": "transformers", **content["effiseg"]}
         return Model(**settings), [names[str(index)] for index in range(len(names))]
     except FileNotFoundError:
         raise EffiSegError(f"{path}: not found; expected a model folder that EffiSeg wrote") from None

@@ -15,10 +15,10 @@ from effiseg.data.scene.street import FAR, STYLES, Side, Street, plan
 _LITTER = Surface(DYNAMIC, Texture.SMOOTH)
 _FRAME = 0.004  # width of the border out of the region of interest, in image heights
 _VEHICLES: tuple[tuple[Callable[..., None], float, float], ...] = (  # what, its length, how likely
-    (vehicles.car, 4.4, 0.83),
-    (vehicles.truck, 8.4, 0.075),
-    (vehicles.bus, 11.5, 0.05),
-    (vehicles.tram, 26.0, 0.045),
+    (vehicles.car, 4.4, 0.64),
+    (vehicles.truck, 8.4, 0.13),
+    (vehicles.bus, 11.5, 0.12),
+    (vehicles.tram, 26.0, 0.11),
 )
 
 
@@ -108,14 +108,14 @@ class _Scene:
 
     def _walled(self, side: Side, near: float, far: float) -> None:
         rng = self._rng
-        height, colour = rng.uniform(1.5, 3.4), tone(rng, GREYS, EARTHS, VIVIDS if rng.random() < 0.3 else GREYS)
+        height, colour = rng.uniform(1.9, 3.6), tone(rng, GREYS, EARTHS, VIVIDS if rng.random() < 0.3 else GREYS)
         for start, end in _pieces(near, far, 4.0):
             self._add(end, buildings.wall, side.at(side.edge), start, end, height, colour, height < 2.8)
         self._behind(side, near, far)
 
     def _fenced(self, side: Side, near: float, far: float) -> None:
         rng = self._rng
-        height, colour, boards = rng.uniform(1.1, 2.1), tone(rng, GREYS, VIVIDS, EARTHS), rng.random() < 0.4
+        height, colour, boards = rng.uniform(1.4, 2.5), tone(rng, GREYS, VIVIDS, EARTHS), rng.random() < 0.75
         for start, end in _pieces(near, far, 4.0):
             self._add(end, buildings.fence, side.at(side.edge), start, end, height, colour, boards)
         self._lawn(side, near, far)
@@ -151,9 +151,9 @@ class _Scene:
     def _furnish(self, side: Side) -> None:
         rng, x = self._rng, side.at(0.6)
         colour, height = tone(rng, GREYS), rng.uniform(5.5, 8.5)
-        for z in np.arange(rng.uniform(6, 18), 120, rng.uniform(18, 32)).tolist():
+        for z in np.arange(rng.uniform(6, 14), 90, rng.uniform(22, 36)).tolist():
             self._add(z, scenery.lamp, x, z, height, colour)
-        for z in rng.uniform(10, 60, rng.integers(1, 5)).tolist():
+        for z in rng.uniform(7, 19, rng.integers(1, 4)).tolist():
             self._add_random(z, scenery.sign, x + rng.uniform(-0.2, 0.2), z)
         if rng.random() < 0.3:
             z = rng.uniform(15, 45)
@@ -168,16 +168,16 @@ class _Scene:
     def _populate(self, side: Side) -> None:
         rng = self._rng
         for _ in range(rng.poisson(3.2 if side.style == "city" else 1.8)):
-            z, x = rng.uniform(6, 40), side.at(side.verge + side.sidewalk * rng.uniform(0.2, 0.9))
+            z, x = rng.uniform(5.5, 15), side.at(side.verge + side.sidewalk * rng.uniform(0.2, 0.9))
             for companion in range(rng.integers(1, 3)):
                 self._person(x + 0.6 * companion, z + rng.uniform(-0.4, 0.4))
-        if rng.random() < 0.4:
-            z, x = rng.uniform(6, 22), side.at(side.edge * 0.7)
+        if rng.random() < 0.55:
+            z, x = rng.uniform(5.5, 12), side.at(side.edge * 0.7)
             for place in range(rng.integers(1, 5)):
                 pose = Pose(x, z + 0.9 * place, rng.choice([-1, 1]) * rng.uniform(0.9, 1.6))
                 self._add_random(pose.z, people.bicycle, pose, False)
-        if rng.random() < 0.18:
-            pose = Pose(side.at(0.7), rng.uniform(6, 18), rng.uniform(0.6, 1.6))
+        if rng.random() < 0.4:
+            pose = Pose(side.at(0.7), rng.uniform(5.5, 12), rng.uniform(0.6, 1.6))
             self._add_random(pose.z, people.motorcycle, pose, False)
 
     def _person(self, x: float, z: float) -> None:
@@ -197,7 +197,7 @@ class _Scene:
     def _park(self, side: Side) -> None:
         rng = self._rng
         # a narrow road leaves no room for a full row beside the own lane
-        occupied = rng.choice([0.0, 0.35, 0.35 if self._street.kerb < 5.0 and side.sign > 0 else 0.75])
+        occupied = rng.choice([0.0, 0.2, 0.2 if self._street.kerb < 5.0 and side.sign > 0 else 0.5])
         heading = 0.0 if side.sign > 0 or rng.random() < 0.3 else np.pi
         for z in np.arange(rng.uniform(7, 11), 95, rng.uniform(5.3, 6.5)).tolist():
             if rng.random() < occupied and not self._street.in_crossing(z, 6):
@@ -207,7 +207,7 @@ class _Scene:
         """Vehicles ahead in the own lane and oncoming ones."""
         rng = self._rng
         for lane, heading in ((self._street.camera.lateral, 0.0), (-self._street.kerb * 0.3, np.pi)):
-            z = rng.uniform(9, 40)
+            z = rng.uniform(8, 19)
             while z < 110:
                 draw, length = self._pick_vehicle()
                 pose = Pose(lane + rng.normal(0, 0.2), z + length / 2, heading + rng.normal(0, 0.03))
@@ -217,11 +217,11 @@ class _Scene:
     def _cycle(self) -> None:
         """Riders along the street."""
         rng, kerb = self._rng, self._street.kerb
-        for draw, chance in ((people.bicycle, 0.45), (people.motorcycle, 0.3)):
+        for draw, chance in ((people.bicycle, 0.5), (people.motorcycle, 0.4)):
             if rng.random() < chance:
                 towards = rng.random() < 0.4
                 heading = rng.choice([-1, 1]) * rng.uniform(0.35, 0.8) + (np.pi if towards else 0)
-                pose = Pose(2.6 - kerb if towards else kerb - 2.4, rng.uniform(7, 24), heading)
+                pose = Pose(2.6 - kerb if towards else kerb - 2.4, rng.uniform(5.5, 12), heading)
                 self._add_random(pose.z, draw, pose, True)
 
     def _cross(self) -> None:

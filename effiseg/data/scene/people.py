@@ -64,12 +64,12 @@ def _ride(canvas: Canvas, rng: np.random.Generator, pose: Pose, seat: float, bar
 def bicycle(canvas: Canvas, rng: np.random.Generator, pose: Pose, ridden: bool) -> None:
     """A bicycle, with its rider or parked."""
     colour = tone(rng, VIVIDS, GREYS)
-    for rim in _wheels(canvas, pose, BICYCLE, 0.53, 0.35, 0.06):
+    for rim in _wheels(canvas, pose, BICYCLE, 0.53, 0.35, 0.09):
         canvas.stroke(rim[[0, 6]], 0.02, (90, 90, 94))
         canvas.stroke(rim[[3, 9]], 0.02, (90, 90, 94))
     canvas.mark(_local(pose, (-0.5, 0.35), (-0.25, 0.92), (0.4, 0.95), (0.53, 0.35)), BICYCLE)
     canvas.stroke(
-        _local(pose, (-0.53, 0.35), (-0.2, 0.85), (0.36, 0.82), (0.0, 0.3), (-0.53, 0.35)), 0.06, colour, BICYCLE
+        _local(pose, (-0.53, 0.35), (-0.2, 0.85), (0.36, 0.82), (0.0, 0.3), (-0.53, 0.35)), 0.09, colour, BICYCLE
     )
     canvas.stroke(_local(pose, (0.53, 0.35), (0.34, 1.0), (0.2, 1.02)), 0.06, colour, BICYCLE)
     canvas.stroke(_local(pose, (-0.28, 0.93), (-0.08, 0.93)), 0.09, (34, 34, 36), BICYCLE)

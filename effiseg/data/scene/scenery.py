@@ -66,7 +66,7 @@ def bush(canvas: Canvas, rng: np.random.Generator, x: float, z: float, size: flo
 def lamp(canvas: Canvas, x: float, z: float, height: float, colour: Colour) -> None:
     """A street lamp with an arm over the road."""
     reach = -float(np.sign(x)) * 1.6
-    canvas.stroke([(x, 0, z), (x, height, z), (x + reach, height + 0.3, z)], 0.13, colour, POLE)
+    canvas.stroke([(x, 0, z), (x, height, z), (x + reach, height + 0.3, z)], 0.2, colour, POLE)
     head = [(x + reach * 0.7, height + 0.1, z), (x + reach * 1.3, height + 0.2, z), (x + reach * 1.3, height + 0.4, z)]
     canvas.paint(head, (330, 300, 220) if canvas.light.dusk else tint(colour, 1.2), POLE)
 
@@ -80,14 +80,14 @@ def bollard(canvas: Canvas, x: float, z: float, colour: Colour) -> None:
 def sign(canvas: Canvas, rng: np.random.Generator, x: float, z: float) -> None:
     """One or two traffic signs on a post."""
     height = rng.uniform(2.2, 2.8)
-    canvas.stroke([(x, 0, z), (x, height + 0.3, z)], 0.1, tone(rng, GREYS), POLE)
+    canvas.stroke([(x, 0, z), (x, height + 0.3, z)], 0.13, tone(rng, GREYS), POLE)
     for level in range(rng.integers(1, 3)):
-        _plate(canvas, rng, x, height - 0.85 * level, z - 0.05)
+        _plate(canvas, rng, x, height - 1.0 * level, z - 0.05)
 
 
 def _plate(canvas: Canvas, rng: np.random.Generator, x: float, y: float, z: float) -> None:
     strong = tone(rng, VIVIDS)
-    size = rng.uniform(0.32, 0.42)
+    size = rng.uniform(0.36, 0.5)
     kind = rng.integers(5)
     if kind == 0:  # order or ban: round
         canvas.paint(disc(x, y, z, size), strong, SIGN)
@@ -130,10 +130,10 @@ def signal(canvas: Canvas, rng: np.random.Generator, x: float, z: float, lit: in
     else:
         canvas.stroke([(x, 0, z), (x, 2.6, z)], 0.14, colour, POLE)
     for head, low in heads:
-        canvas.paint(panel(head, low, z - 0.05, 0.46, 1.15), (44, 46, 46), SIGNAL)
+        canvas.paint(panel(head, low, z - 0.05, 0.6, 1.5), (44, 46, 46), SIGNAL)
         for lens, glow in enumerate(((255, 60, 50), (255, 190, 60), (60, 235, 150))):
             bright = 1.3 if lens == lit else 0.22
-            canvas.detail(disc(head, low + 0.95 - 0.36 * lens, z - 0.05, 0.15, 8), tint(glow, bright))
+            canvas.detail(disc(head, low + 1.22 - 0.47 * lens, z - 0.05, 0.2, 8), tint(glow, bright))
 
 
 def box(canvas: Canvas, rng: np.random.Generator, x: float, z: float, kind: Surface) -> None:

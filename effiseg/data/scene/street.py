@@ -11,9 +11,9 @@ FAR = 170.0  # metres; behind it there is only the skyline
 
 # chances of what lines the street: building, greenery, wall, fence
 STYLES = {
-    "city": (0.90, 0.04, 0.03, 0.03),
-    "suburb": (0.46, 0.30, 0.09, 0.15),
-    "green": (0.12, 0.64, 0.12, 0.12),
+    "city": (0.76, 0.04, 0.10, 0.10),
+    "suburb": (0.36, 0.26, 0.19, 0.19),
+    "green": (0.10, 0.54, 0.18, 0.18),
 }
 
 
@@ -98,13 +98,13 @@ class Street:
 def plan(rng: np.random.Generator) -> Street:
     """Draw a random street."""
     light = _light(rng)
-    kerb = rng.uniform(3.8, 7.0)
-    start = rng.uniform(22, 60)
+    kerb = rng.uniform(3.4, 5.2)
+    start = rng.uniform(11, 28)
     return Street(
         camera=Camera(
             height=rng.uniform(1.15, 1.75),
             lateral=kerb * rng.uniform(0.2, 0.5),
-            focal=rng.uniform(1.25, 1.8),
+            focal=rng.uniform(1.4, 1.9),
             horizon=rng.uniform(0.39, 0.47),
             vanishing=ASPECT / 2 + rng.normal(0, 0.13),
             bend=rng.normal(0, 0.0006),
@@ -125,13 +125,13 @@ def plan(rng: np.random.Generator) -> Street:
 
 def _side(rng: np.random.Generator, sign: int, kerb: float) -> Side:
     style = str(rng.choice(list(STYLES), p=(0.58, 0.24, 0.18)))
-    verge = rng.uniform(1.0, 3.0) if rng.random() < (0.1 if style == "city" else 0.3) else 0.0
-    return Side(sign, style, kerb, verge, rng.uniform(2.5, 6.5))
+    verge = rng.uniform(0.8, 2.2) if rng.random() < (0.2 if style == "city" else 0.5) else 0.0
+    return Side(sign, style, kerb, verge, rng.uniform(3.0, 6.5))
 
 
 def _light(rng: np.random.Generator) -> Light:
     warm, tinge = rng.normal(0, 0.085), rng.normal(0, 0.03)
-    dusk = bool(rng.random() < 0.15)
+    dusk = bool(rng.random() < 0.1)
     level = rng.uniform(0.55, 0.75) if dusk else rng.uniform(0.75, 1.2)
     sunny = rng.random() < 0.5 and not dusk
     sides = (rng.uniform(0.85, 1.0), rng.uniform(0.85, 1.0))
