@@ -1,6 +1,12 @@
 """Where the work runs."""
 
+import ctypes
+import platform
+
 import torch
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of malloc.h
+_KEPT_BYTES = 2**30
 
 
 def choose_device() -> torch.device:
@@ -13,3 +19,15 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU, {torch.get_num_threads()} threads"
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what a step frees for the next one.
+
+    By default it returns large blocks to the system at once, and faulting their pages in again costs a training on the
+    CPU about a tenth of its time. Its peak stays as it is. Under other C libraries nothing happens.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if platform.libc_ver()[0] == "glibc" else None
+    if mallopt is not None:
+        mallopt(_TRIM_THRESHOLD, _KEPT_BYTES)
+        mallopt(_MMAP_THRESHOLD, _KEPT_BYTES)

@@ -15,7 +15,7 @@ from effiseg.errors import EffiSegError
 from effiseg.models.draws import Draws, draw_kept, draw_uniform, drop
 from effiseg.models.embedding import swap_embeddings
 from effiseg.models.head import ExactDecodeHead
-from effiseg.models.initial import DRAWS
+from effiseg.models.initial import FIRST_WEIGHTS
 from effiseg.models.norms import swap_norms
 from effiseg.models.weights import load_strictly, read_tensors, to_transformers
 from effiseg.outputs import Outputs
@@ -116,7 +116,7 @@ def build_model(model: Model, classes: Sequence[str]) -> Segmenter:
     if model.embedding == "bottleneck":
         swap_embeddings(network)
     swap_norms(network, model.norms, model.alpha_init)
-    DRAWS[model.draw](network)
+    FIRST_WEIGHTS[model.draw](network)
     return Segmenter(network, model.mean, model.std)
 
 

@@ -10,6 +10,7 @@ from effiseg.data.augment import DRAWS, Augmentation
 from effiseg.losses.terms import LOSSES, Setting, Signals
 from effiseg.models.deployed import Deployed, deploy
 from effiseg.models.draws import Draws
+from effiseg.models.initial import FIRST_WEIGHTS
 from effiseg.models.segformer import Segmenter
 from effiseg.outputs import Outputs
 from effiseg.schema import Loss, Row
@@ -32,6 +33,7 @@ class Task(nn.Module):
         self.resolution = row.loss.resolution
         self.weights = row.loss.weights.active()
         self.terms = nn.ModuleDict(build_terms(row.loss, student, teacher, class_weights))
+        FIRST_WEIGHTS[row.model.draw](self.terms)
         self.teacher_logits = any(LOSSES[name].needs_teacher_logits for name in self.weights)
         self._teacher = (deploy(teacher),) if teacher and row.loss.needs_teacher else ()
 

@@ -17,7 +17,7 @@ from transformers import TrainerState, set_seed
 from transformers.trainer import TRAINER_STATE_NAME
 
 from effiseg.data.prepared import Prepared
-from effiseg.device import device_name
+from effiseg.device import device_name, keep_freed_memory
 from effiseg.errors import EffiSegError
 from effiseg.models.deployed import Deployed
 from effiseg.models.segformer import Segmenter, build_model, save_model
@@ -82,6 +82,7 @@ def train_row(
         EffiSegError: the global batch does not divide among the processes, fp16 without a GPU, the processes do not
             share the `checkpoints` folder, or the training diverged.
     """
+    keep_freed_memory()
     set_seed(seed)
     task = Task(build_model(row.model, data.classes), teacher, row, data.class_weights)
     processes = _processes()

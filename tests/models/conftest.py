@@ -30,7 +30,8 @@ def settings_with() -> Callable[..., Model]:
         variant: str = "b0", embedding: str = "overlap", mean: tuple = MEAN, std: tuple = STD, **norms: str
     ) -> Model:
         chosen = Norms(**dict.fromkeys(Norms.model_fields, "layernorm") | norms)
-        return Model(variant=variant, embedding=embedding, norms=chosen, alpha_init=0.5, mean=list(mean), std=list(std))
+        own = {"variant": variant, "embedding": embedding, "mean": list(mean), "std": list(std)}
+        return Model(norms=chosen, draw="mit", alpha_init=0.5, **own)
 
     return make
 
