@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import SegformerForSemanticSegmentation
 
 from effiseg.models.embedding import BottleneckPatchEmbedding
 from effiseg.models.initial import draw_like_mit
@@ -76,8 +77,12 @@ def test_the_head_is_drawn_as_the_original(drawn, variant):
     assert not head.batch_norm.bias.any()
 
 
-def test_transformers_draw_is_what_transformers_makes(drawn):
-    for name, layer in layers(drawn("transformers").network):
+def test_transformers_draw_is_what_transformers_makes_bit_for_bit(drawn):
+    ours = drawn("transformers").network
+    torch.manual_seed(3)
+    theirs = SegformerForSemanticSegmentation(ours.config).state_dict()
+    assert all(torch.equal(theirs[name], weight) for name, weight in ours.state_dict().items())
+    for name, layer in layers(ours):
         assert_deviation(layer.weight, 0.02, name)
         assert layer.bias is None or not layer.bias.any(), name
 
