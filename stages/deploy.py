@@ -21,7 +21,8 @@ def main() -> None:
     tags = {"experiment": row.name, "seed": arguments.seed, "data_digest": data.digest}
     with track(f"deploy-{run.name}", data.source, tags=tags) as tracker, TemporaryDirectory() as scratch:
         exported = Path(scratch)
-        export_files(run.load(), run.card, data, exported, calibration=config.deploy.calibration)
+        graphs = workspace.repository() / workspace.GRAPHS
+        export_files(run.load(), run.card, data, exported, calibration=config.deploy.calibration, graphs=graphs)
         size, repeats = config.profile.size, config.profile.repeats
         forms = measure_forms(
             forms_of(run.folder, exported, device),

@@ -39,12 +39,15 @@ class Parity:
     pixels: float
 
 
-def export_files(model: Segmenter, card: Card, data: Prepared, folder: Path, *, calibration: int) -> list[Parity]:
+def export_files(
+    model: Segmenter, card: Card, data: Prepared, folder: Path, *, calibration: int, graphs: Path | None = None
+) -> list[Parity]:
     """Write checkpoint/, model.onnx, model_fp16.onnx and model_int8.onnx into `folder`, which must exist.
 
     Args:
         model: the trained network, on the CPU.
         calibration: training images, evenly spread, that the 8-bit scales are chosen by.
+        graphs: a folder that keeps exported graphs for other networks of this structure; None: nothing is kept.
 
     Raises:
         EffiSegError: a file answers otherwise than the trained network, beyond its tolerance.
@@ -52,22 +55,24 @@ def export_files(model: Segmenter, card: Card, data: Prepared, folder: Path, *, 
     float32 = folder / "model.onnx"
     writers: dict[str, Callable[[Path], None]] = {
         CHECKPOINT: lambda path: write_checkpoint(model, path, card),
-        float32.name: lambda path: write_float32(deploy(model), path, card),
+        float32.name: lambda path: write_float32(deploy(model), path, card, graphs=graphs),
         "model_fp16.onnx": lambda path: write_half_stored(float32, path, card),
         "model_int8.onnx": lambda path: write_int8(float32, path, card, _spread(data.train, calibration)),
     }
     images = torch.from_numpy(_spread(data.val, COMPARED))
+    with torch.inference_mode():
+        expected = model(images)
     parities = []
     for name, write in writers.items():
         write(folder / name)
         other = open_checkpoint(folder / name)[0] if name == CHECKPOINT else OnnxSegmenter(folder / name)
-        parities.append(_compare(name, model, other, images))
+        parities.append(_compare(name, expected, other, images))
     return parities
 
 
 @torch.inference_mode()
-def _compare(name: str, model: nn.Module, other: nn.Module, images: Tensor) -> Parity:
-    expected, found = model(images), other(images)
+def _compare(name: str, expected: Tensor, other: nn.Module, images: Tensor) -> Parity:
+    found = other(images)
     size = images.shape[2:]
     classes = other.classes(images) if isinstance(other, OnnxSegmenter) else predict_classes(found, size)
     parity = Parity(

@@ -73,7 +73,7 @@ class _WithClasses(nn.Module):
         return upsampled.argmax(dim=1).to(torch.uint8), logits
 
 
-def write_float32(network: nn.Module, path: Path, card: Card) -> None:
+def write_float32(network: nn.Module, path: Path, card: Card, *, graphs: Path | None = None) -> None:
     """Write one self-contained file.
 
     Input `images`: uint8 (N, 3, H, W), RGB. Outputs `classes`: uint8 trainIds (N, H, W), and `logits`: float32
@@ -81,8 +81,9 @@ def write_float32(network: nn.Module, path: Path, card: Card) -> None:
 
     Args:
         network: uint8 images to logits, on the CPU; best a deployed form.
+        graphs: as `export_onnx` takes it.
     """
-    export_onnx(_WithClasses(network).eval(), path, ("classes", "logits"))
+    export_onnx(_WithClasses(network).eval(), path, ("classes", "logits"), graphs=graphs)
     _save(onnx.load(path), path, card)
 
 

@@ -19,6 +19,7 @@ PREPARED = Path("prepared")
 TEACHER = Path("models/teacher/last")
 FLOORS = Path("results/floors.json")
 CLASS_DISTRIBUTION = Path("results/class_distribution.png")
+GRAPHS = Path(".cache/graphs")  # in the repository: exported networks without their weights
 ORPHAN_SECONDS = 3 * GRACE_SECONDS
 
 

@@ -11,11 +11,12 @@ from transformers import AutoImageProcessor, SegformerForSemanticSegmentation, p
 
 from effiseg.deployment.checkpoint import open_checkpoint, write_checkpoint
 from effiseg.deployment.export import EXACT, REDUCED, export_files
-from effiseg.deployment.onnx_file import OnnxSegmenter, write_int8
+from effiseg.deployment.onnx_file import OnnxSegmenter, write_float32, write_int8
 from effiseg.deployment.open import open_model
 from effiseg.deployment.predictor import Predictor
 from effiseg.errors import EffiSegError
 from effiseg.evaluation.evaluate import predict_classes
+from effiseg.models.deployed import deploy
 from effiseg.models.segformer import load_model
 from effiseg.schema import Norms
 from tests.deployment.conftest import CALIBRATION, network
@@ -64,6 +65,23 @@ def test_the_onnx_file_gives_logits_and_class_map_at_any_size(exported, model, s
     classes = opened.classes(images)
     assert (classes.dtype, classes.shape) == (torch.uint8, (size[0], *size[1:]))
     assert (classes != predict_classes(expected, size[1:])).float().mean() < 1e-3
+
+
+@pytest.mark.parametrize("norms", [{}, {"patch_embedding": "dyt", "block": "dyl"}], ids=["layernorm", "dyt and dyl"])
+def test_a_file_from_a_kept_graph_is_the_exported_one(data, settings, card, tmp_path, monkeypatch, norms):
+    settings = settings.model_copy(update={"norms": settings.norms.model_copy(update=norms)})
+    first = network(data, settings.model_copy(update={"mean": [0.5, 0.4, 0.3]}))
+    with torch.no_grad():
+        for parameter in first.parameters():
+            parameter.mul_(1.5)
+    second = deploy(network(data, settings))
+    write_float32(deploy(first), tmp_path / "first.onnx", card, graphs=tmp_path / "graphs")
+    with monkeypatch.context() as patch:
+        patch.delattr(torch.onnx, "export")
+        write_float32(second, tmp_path / "kept.onnx", card, graphs=tmp_path / "graphs")
+    write_float32(second, tmp_path / "direct.onnx", card)
+
+    assert (tmp_path / "kept.onnx").read_bytes() == (tmp_path / "direct.onnx").read_bytes()
 
 
 @pytest.mark.parametrize("name", FILES)
