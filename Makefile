@@ -9,8 +9,9 @@ setup: .venv/.setup  ## .venv with what the study needs
 setup-cluster: .venv/.setup requirements-cluster.txt  ## and what `python -m effiseg study --ray` needs on top
 	@$(ACTIVATE) && pip install --quiet --disable-pip-version-check -r requirements-cluster.txt
 
-study: setup  ## the whole study: checks params.yaml, then dvc repro
-	@$(ACTIVATE) && python -m effiseg check && dvc repro
+study: setup  ## the whole study: checks params.yaml, then dvc repro, and tells what each stage took
+	@$(ACTIVATE) && python -m effiseg check && begun=$$(date +%Y-%m-%dT%H:%M:%S) && dvc repro && \
+	  python -m effiseg times --since "$$begun"
 
 test: .venv/.dev  ## all tests, those of whole studies beside the others
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-studies test-units

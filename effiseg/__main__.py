@@ -7,6 +7,7 @@ from pathlib import Path
 from effiseg.config import load_config
 from effiseg.errors import EffiSegError
 from effiseg.pipeline import cli
+from effiseg.pipeline.stage_log import STAGE_LOG, stage_times
 from effiseg.pipeline.workspace import GENERATED
 from effiseg.presets import apply_preset, preset_names
 
@@ -21,6 +22,8 @@ def main() -> None:
         check()
     elif arguments.command == "study":
         study(arguments.ray)
+    elif arguments.command == "times":
+        times(arguments.since)
     else:
         # imported late: torch costs seconds, which the commands above need not wait for
         from effiseg.deployment import commands
@@ -66,6 +69,14 @@ def study(address: str) -> None:
     run_study(config.cluster, address)
 
 
+def times(since: str) -> None:
+    """Tell what the stages took; nothing where none ran."""
+    table = stage_times(since)
+    if table:
+        lines = [*table, (sum(seconds for seconds, _ in table), f"in all; {STAGE_LOG} has every run")]
+        print("\n".join([" seconds  stage", *(f"{seconds:8.1f}  {name}" for seconds, name in lines)]))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m effiseg", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -82,6 +93,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="ADDRESS",
         help="of the cluster, as Ray has it (auto, HOST:PORT, ray://HOST:PORT); without it, one of this machine",
     )
+    times = commands.add_parser("times", help="tell what the stages took, the longest first")
+    times.add_argument("--since", default="", metavar="TIME", help="began then or later, as in 2030-12-31T23:59:59")
     export = commands.add_parser("export", help="write a finished row as ONNX files and a transformers checkpoint")
     export.add_argument("run", help="<row>-<seed> of the study, for example baseline-0")
     export.add_argument("--out", type=Path, help="the folder to write (exports/<run>)")

@@ -13,13 +13,13 @@ from effiseg.data.prepared import Prepared, Split
 from effiseg.deployment.card import Card
 from effiseg.deployment.checkpoint import open_checkpoint, write_checkpoint
 from effiseg.deployment.onnx_file import OnnxSegmenter, write_float32, write_half_stored, write_int8
+from effiseg.deployment.tolerance import EXACT
 from effiseg.errors import EffiSegError
 from effiseg.evaluation.evaluate import predict_classes
 from effiseg.models.deployed import deploy
 from effiseg.models.segformer import Segmenter
 
 CHECKPOINT = "checkpoint"
-EXACT = 1e-4  # share of pixels, and of the largest logit, that rounding may change
 # share of pixels beyond which a file of reduced precision is taken for broken
 REDUCED = {"model_fp16.onnx": 0.01, "model_int8.onnx": 0.2}
 COMPARED = 8  # validation images that every file is held against

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from effiseg.data.prepared import Split
-from effiseg.deployment.export import EXACT
 from effiseg.deployment.onnx_file import OnnxSegmenter
+from effiseg.deployment.tolerance import EXACT
 from effiseg.device import device_name
 from effiseg.errors import EffiSegError
 from effiseg.evaluation.evaluate import predict_classes

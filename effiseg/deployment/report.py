@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from effiseg.config import Config
 from effiseg.data.prepared import Prepared
-from effiseg.deployment.export import EXACT
+from effiseg.deployment.tolerance import EXACT
 from effiseg.errors import EffiSegError
 from effiseg.pipeline.workspace import run_name
 from effiseg.report.records import REPAIR, Number, Record, read_record

@@ -1,42 +1,38 @@
 """How every stage script begins and ends: one line on standard error when something is wrong, and an honest status."""
 
 import argparse
-import fcntl
 import os
 import signal
 import sys
-import threading
-import time
 from collections.abc import Callable
-from pathlib import Path
 from types import FrameType
 
 from tqdm import tqdm
 
 from effiseg.errors import EffiSegError
+from effiseg.pipeline.owner import end_with_owner
+from effiseg.pipeline.stage_log import log_stage
 
 DEBUG = "EFFISEG_DEBUG"
-OWNER = "EFFISEG_OWNER"  # a file that whoever started this stage keeps locked while it lives
-GRACE_SECONDS = 10.0  # for an orphan's files and MLflow run, before it is ended whatever it does
 
 
 def run(main: Callable[[], None]) -> None:
     """Call `main` and leave with status 0 on success, 1 on an error, 130 or 143 when interrupted.
 
-    The traceback is shown only with EFFISEG_DEBUG=1.
+    The traceback is shown only with EFFISEG_DEBUG=1. However a stage ends, logs/stages.csv gets its line.
     """
     signal.signal(signal.SIGTERM, _terminate)
-    if OWNER in os.environ:
-        threading.Thread(target=_die_with, args=(Path(os.environ[OWNER]),), daemon=True).start()
+    end_with_owner()
+    status: object = 1  # of an error that shows its traceback
     try:
-        main()
-    except KeyboardInterrupt:
-        _leave("interrupted; the same command goes on from the last checkpoint", 130)
-    except EffiSegError as error:
-        _leave(str(error), 1)
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        _leave(f"unexpected {type(error).__name__}: {reason} ({DEBUG}=1 shows the traceback)", 1)
+        _call(main)
+        status = 0
+    except SystemExit as leaving:
+        status = leaving.code
+        raise
+    finally:
+        if is_first_process():
+            log_stage(status)
 
 
 def row_arguments(description: str) -> argparse.Namespace:
@@ -57,6 +53,18 @@ def is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def _call(main: Callable[[], None]) -> None:
+    try:
+        main()
+    except KeyboardInterrupt:
+        _leave("interrupted; the same command goes on from the last checkpoint", 130)
+    except EffiSegError as error:
+        _leave(str(error), 1)
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        _leave(f"unexpected {type(error).__name__}: {reason} ({DEBUG}=1 shows the traceback)", 1)
+
+
 def _leave(message: str, status: int) -> None:
     if os.environ.get(DEBUG) == "1" and sys.exc_info()[0] is not None:
         raise
@@ -69,15 +77,3 @@ def _leave(message: str, status: int) -> None:
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:
     sys.exit(143)
-
-
-def _die_with(owner: Path) -> None:
-    """End this process when the owner's lock is released, which the system does however the owner ended.
-
-    An orphan would go on writing the checkpoints of a training that was started again elsewhere.
-    """
-    with owner.open() as file:
-        fcntl.flock(file, fcntl.LOCK_SH)
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(GRACE_SECONDS)
-    os._exit(143)

@@ -9,7 +9,8 @@ import torch
 
 from effiseg.data.predictions import write_predictions
 from effiseg.data.prepared import Prepared
-from effiseg.evaluation.evaluate import Evaluation, evaluate, sample_norms
+from effiseg.evaluation.evaluate import Evaluation, evaluate
+from effiseg.evaluation.norms import sample_norms
 from effiseg.models.deployed import deploy
 from effiseg.models.segformer import load_model
 from effiseg.pipeline.workspace import write_json

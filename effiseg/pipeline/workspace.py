@@ -12,7 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from effiseg.errors import EffiSegError
-from effiseg.pipeline.cli import GRACE_SECONDS, OWNER
+from effiseg.pipeline.owner import GRACE_SECONDS, OWNER
 
 GENERATED = Path("data/synthetic")
 PREPARED = Path("prepared")

@@ -101,6 +101,6 @@ def test_dvc_shows_the_error_line_of_a_stage(copy: Study) -> None:
 
 
 def _listing(study: Study) -> dict[Path, int]:
-    """Every file with the time of its last change, but for Python's bytecode."""
-    files = (path for path in study.folder.rglob("*") if "__pycache__" not in path.parts)
+    """Every file with the time of its last change, but for Python's bytecode and the log of all stages."""
+    files = (path for path in study.folder.rglob("*") if not {"__pycache__", "logs"} & set(path.parts))
     return {path: path.stat().st_mtime_ns for path in files if path.is_file()}
