@@ -1,6 +1,7 @@
 """How every stage script begins and ends: one line on standard error when something is wrong, and an honest status."""
 
 import argparse
+import gc
 import os
 import signal
 import sys
@@ -23,6 +24,8 @@ def run(main: Callable[[], None]) -> None:
     """
     signal.signal(signal.SIGTERM, _terminate)
     end_with_owner()
+    gc.freeze()
+    gc.enable()  # `stages` switches it off for the imports
     status: object = 1  # of an error that shows its traceback
     try:
         _call(main)
