@@ -64,8 +64,10 @@ class Predictor:
         total: Tensor | float = 0.0
         times: Tensor | float = 0.0
         for top in _starts(images.shape[2], window[0]):
-            for left in _starts(images.shape[3], window[1]):
-                part = self._forward(images[:, :, top : top + window[0], left : left + window[1]].contiguous())
+            row, lefts = images[:, :, top : top + window[0]], _starts(images.shape[3], window[1])
+            # a row of windows in one pass: small ones cost little more than one
+            parts = self._forward(torch.cat([row[..., left : left + window[1]] for left in lefts]))
+            for left, part in zip(lefts, parts.chunk(len(lefts)), strict=True):
                 place = _place(top, left, part, images)
                 total = F.pad(part, place) + total
                 times = F.pad(torch.ones_like(part[:1, :1]), place) + times

@@ -66,7 +66,7 @@ def test_windows_cover_the_whole_picture(card, size, zoom):
     # where logits are local, windows can change nothing
     predictor = Predictor(Local(), card, CPU, zoom=zoom)
     seen = []
-    predictor.network.register_forward_pre_hook(lambda _, images: seen.append(images[0].shape[2:]))
+    predictor.network.register_forward_pre_hook(lambda _, images: seen.extend(each.shape[1:] for each in images[0]))
     image = picture(*size)
 
     (found,) = predictor([image])
