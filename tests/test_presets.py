@@ -64,8 +64,8 @@ def test_each_change_is_reported_with_old_and_new_value(params: Path, name: str)
     changes = apply_preset(name, params=params)
     new = params.read_text().splitlines()
     assert f"data.source: synthetic -> {name}" in changes
-    assert "train.optimizer.lr: 0.001 -> 0.0006" in changes
-    assert "teacher.overrides: {'epochs': 8} -> {}" in changes
+    assert "train.optimizer.lr: 0.004 -> 0.0006" in changes
+    assert "teacher.overrides: {'optimizer': {'lr': 0.0015}} -> {}" in changes
     assert len(changes) == len(set(changes))
     # a line of the file per change
     assert sum(a != b for a, b in zip(old, new, strict=True)) == len(changes)

@@ -98,8 +98,9 @@ def test_every_class_occurs_and_shares_are_long_tailed(scenes) -> None:
     assert min(share.values()) > 0.0003, share
     assert list(sorted(share, key=share.__getitem__, reverse=True)[:3]) == ["road", "building", "vegetation"]
     assert 0.30 < share["road"] < 0.42
-    rare = ("wall", "fence", "traffic light", "rider", "truck", "bus", "train", "motorcycle", "bicycle")
+    rare = ("wall", "fence", "traffic light", "rider", "motorcycle", "bicycle")
     assert all(share[name] < 0.02 for name in rare), share
+    assert all(share[name] < 0.03 for name in ("truck", "bus", "train")), share  # few, but large
 
 
 def test_void_ids_frame_the_image() -> None:
