@@ -1,4 +1,4 @@
-"""The README's tour, command by command, on the tiny study; and what the commands and the server refuse."""
+"""The tour of docs/device.md, command by command, on the tiny study; and what the commands and the server refuse."""
 
 import base64
 import json
@@ -70,9 +70,9 @@ class Story:
     after: int = 0
 
 
-def tour(readme: Path) -> list[str]:
+def tour(page: Path) -> list[str]:
     """The commands of the tour, without comments; what goes over several lines is one command."""
-    block = re.search(r"### The tour\n.*?```bash\n(.*?)```", readme.read_text(), re.DOTALL)
+    block = re.search(r"## The tour\n.*?```bash\n(.*?)```", page.read_text(), re.DOTALL)
     assert block is not None
     lines = re.sub(r"(\\|\|)\n\s*", lambda found: " " if found[1] == "\\" else "| ", block[1]).splitlines()
     return [command for line in lines if (command := re.sub(r"\s+# .*", "", line).strip())]
@@ -81,7 +81,7 @@ def tour(readme: Path) -> list[str]:
 def tell_story(study: Study, folder: Path) -> Story:
     copy = study.copy(folder / "repository")
     story = Story(copy)
-    activate, *commands = tour(copy.folder / "README.md")
+    activate, *commands = tour(copy.folder / "docs/device.md")
     assert activate == "source .venv/bin/activate"  # the tests run in an environment of their own
     assignment = next(command for command in commands if command.startswith("picture="))
     commands.remove(assignment)
