@@ -50,6 +50,9 @@ def check() -> None:
     root = Path(config.data.root)
     if not root.is_dir() and root != GENERATED:
         raise EffiSegError(f"data.root: {root} is not a folder; set it to the folder that holds your data")
+    teacher = config.teacher
+    if teacher.source == "file" and not Path(teacher.path).exists():
+        raise EffiSegError(f"teacher.path: {teacher.path} not found; name a checkpoint, or set teacher.source: train")
     trainings = len(config.runs())
     print(f"params.yaml is valid: {trainings} training{'s' if trainings != 1 else ''} on {config.data.source}")
 

@@ -14,6 +14,7 @@ REPOSITORY = Path(__file__).parent.parent
     [
         ("", "", 0, "params.yaml is valid: 6 trainings on synthetic"),
         ("root: data/synthetic", "root: /nowhere/at/all", 1, "error: data.root: /nowhere/at/all is not a folder"),
+        ("path: weights/", "path: elsewhere/", 1, "error: teacher.path: elsewhere/teacher-b2.safetensors not found"),
         (
             "experiments: [baseline,",
             "experiments: [nope,",
@@ -26,6 +27,8 @@ def test_params_are_checked_without_running_anything(tmp_path: Path, old: str, n
     text = (REPOSITORY / "params.yaml").read_text()
     assert old in text
     (tmp_path / "params.yaml").write_text(text.replace(old, new) if old else text)
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights/teacher-b2.safetensors").touch()
     command = [sys.executable, "-m", "effiseg", "check"]
     ran = subprocess.run(
         command, cwd=tmp_path, env={"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, check=False

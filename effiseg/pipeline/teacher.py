@@ -113,10 +113,14 @@ def _measure(config: Config, data: Prepared, folder: Path, device: torch.device,
     evaluation = evaluate(model, data.val, data.classes, batch_size=batch_size, device=device, progress=True)
     miou = evaluation.scores.miou
     if not miou >= teacher.min_miou:
+        fetched = (
+            "check that it was trained on such data, with these classes and this normalisation (teacher.mean, "
+            "teacher.std), train one here (teacher.source: train)"
+        )
+        advice = "train it longer (teacher.overrides)" if teacher.source == "train" else fetched
         raise EffiSegError(
             f"teacher.min_miou: the teacher ({teacher.source}) reaches mIoU {miou:.4f} on the validation split, "
-            f"expected at least {teacher.min_miou}; check its normalisation (teacher.mean, teacher.std) and classes, "
-            "train it longer (teacher.overrides), or lower the bound"
+            f"expected at least {teacher.min_miou}; {advice}, or lower the bound"
         )
     sizes = [config.profile.size, config.data.size]
     costs = profile(teacher.model(), data.classes, sizes, repeats=config.profile.repeats, device=device)

@@ -18,7 +18,7 @@ TINY = {
     "data.size": [32, 64],
     "train": {"epochs": 2, "batch_size": 4},
     "train.augment.crop": [32, 64],
-    "teacher": {"overrides": {"epochs": 1}, "min_miou": 0.0},
+    "teacher": {"source": "train", "overrides": {"epochs": 1}, "min_miou": 0.0},
     "profile": {"size": [64, 128], "repeats": 2},
     "study": {"experiments": ["baseline"], "distillation": ["kd"]},
 }
