@@ -18,7 +18,7 @@ from effiseg.models.embedding import swap_embeddings
 from effiseg.models.segformer import build_model, transformers_config
 from effiseg.schema import Model
 
-UNTIMED_PASSES = 2
+UNTIMED_PASSES = 1
 
 
 @dataclass(frozen=True)
