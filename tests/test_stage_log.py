@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,8 @@ def test_every_run_appends_its_line(project: Project) -> None:
 def test_an_interrupted_stage_has_its_line(project: Project, sent: signal.Signals, status: int) -> None:
     command = [sys.executable, "dull.py", "waits"]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    # a shell starts what runs in the background with Ctrl-C ignored, and this process may be such a one
+    streams["preexec_fn"] = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     with subprocess.Popen(command, cwd=project.folder, env=project.environment, text=True, **streams) as stage:
         assert stage.stdout.readline() == "begun\n"
         stage.send_signal(sent)

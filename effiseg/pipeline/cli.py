@@ -5,6 +5,7 @@ import gc
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from types import FrameType
 
@@ -15,6 +16,7 @@ from effiseg.pipeline.owner import end_with_owner
 from effiseg.pipeline.stage_log import log_stage
 
 DEBUG = "EFFISEG_DEBUG"
+PATIENCE_SECONDS = 10.0  # of a process that fails, for the first one to say why; a launcher ends all when one ends
 
 
 def run(main: Callable[[], None]) -> None:
@@ -73,7 +75,10 @@ def _leave(message: str, status: int) -> None:
         raise
     for bar in list(getattr(tqdm, "_instances", ())):
         bar.close()  # the message gets a line of its own
-    if is_first_process():
+    wrong = status == 1
+    if wrong and not is_first_process():
+        time.sleep(PATIENCE_SECONDS)  # the first process tells, and the launcher then ends this one
+    if wrong or is_first_process():
         print(f"error: {message}", file=sys.stderr)
     sys.exit(status)
 

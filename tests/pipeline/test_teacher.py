@@ -58,7 +58,7 @@ def make(folder: Path, make_config: Callable[..., Config], data: Prepared) -> Ma
     """Runs the stage with these settings of the teacher, and returns the working directory."""
 
     def run(**teacher: Any) -> Path:
-        config = make_config(teacher={"variant": "b0", "min_miou": 0.0, "source": "file"} | teacher)
+        config = make_config(teacher={"variant": "b0", "min_miou": 0.0, "source": "file", "sha256": ""} | teacher)
         make_teacher(config, data, CPU)
         return folder
 

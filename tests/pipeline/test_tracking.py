@@ -98,7 +98,7 @@ def test_trainings_log_their_settings(runs: dict[str, Any]) -> None:
 
     assert params["seed"] == "0"
     assert params["loss.weights.cskd"] == "1.0"
-    assert params["train.optimizer.lr"] == "0.001"
+    assert params["train.optimizer.lr"] == "0.004"
     assert params["model.norms.block"] == "layernorm"
 
 
