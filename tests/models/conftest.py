@@ -31,7 +31,7 @@ def settings_with() -> Callable[..., Model]:
     ) -> Model:
         chosen = Norms(**dict.fromkeys(Norms.model_fields, "layernorm") | norms)
         own = {"variant": variant, "embedding": embedding, "mean": list(mean), "std": list(std)}
-        return Model(norms=chosen, draw="transformers", alpha_init=0.5, **own)
+        return Model(norms=chosen, draw="mit", alpha_init=0.5, **own)
 
     return make
 
