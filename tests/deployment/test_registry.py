@@ -18,7 +18,8 @@ from importlib.metadata import packages_distributions
 owners = packages_distributions()
 print(json.dumps(sorted({name for module in sys.modules for name in owners.get(module.split(".")[0], [])})))
 """
-OPTIONAL = {"accelerate", "psutil", "colorama", "orjson", "pydot", "pysocks", "typing"}  # used where they are there
+# used where they are there
+OPTIONAL = {"accelerate", "psutil", "colorama", "orjson", "pydot", "pysocks", "ruamel-yaml-clib", "typing"}
 
 
 def test_the_pinned_packages_bring_all_that_is_imported(repository):
