@@ -22,7 +22,7 @@ from typing import Any
 import psutil
 from ruamel.yaml import YAML
 
-from effiseg.schema import Cluster
+from effiseg.base.schema import Cluster
 
 REPOSITORY = Path(__file__).parents[1]
 RESULTS = Path(__file__).with_name("cluster.csv")
@@ -31,7 +31,7 @@ TINY: dict[str, Any] = {
     "synthesize": {"train": 8, "val": 4, "height": 64},
     "data": {"size": [32, 64]},
     "train": {"epochs": 2, "augment": {"crop": [32, 64]}},
-    "teacher": {"min_miou": 0.0},
+    "study": {"min_teacher_miou": 0.0},
 }
 SLEEPING = """
 stages:

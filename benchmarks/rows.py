@@ -27,14 +27,14 @@ from benchmarks.setting import (
     teacher_model,
 )
 from benchmarks.stock import Stock, training_step
-from effiseg.data.prepare import prepare
+from effiseg.base.schema import Model
 from effiseg.data.prepared import Prepared
-from effiseg.data.synthetic import synthesize
+from effiseg.deployment.graph_export import export_onnx
 from effiseg.deployment.onnx_file import quantise
 from effiseg.models import Deployed, deploy
-from effiseg.models.export import export_onnx
 from effiseg.models.segformer import build_model
-from effiseg.schema import Model
+from effiseg.preparation.prepare import prepare
+from effiseg.scenes.synthetic import synthesize
 from effiseg.training.sampler import EpochSampler
 from effiseg.training.trainer import PreparedImages
 

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.stock import Stock, StockTask
-from effiseg.config import load_config
+from effiseg.base.config import load_config
+from effiseg.base.schema import Model, Row
 from effiseg.data.labels import CITYSCAPES, PAPER_WEIGHTS
 from effiseg.models.segformer import build_model
-from effiseg.schema import Model, Row
 from effiseg.training.task import Task
 
 REPOSITORY = Path(__file__).parents[1]
@@ -28,7 +28,7 @@ def row(name: str, crop: tuple[int, int] = STEP_SIZE) -> Row:
 
 def teacher_model() -> Model:
     """The teacher of params.yaml."""
-    return load_config(REPOSITORY / "params.yaml").teacher.model()
+    return row("teacher").model
 
 
 def our_task(name: str, crop: tuple[int, int] = STEP_SIZE) -> Task:

@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import SegformerForSemanticSegmentation
 
+from effiseg.base.schema import Model, Row
 from effiseg.data.augment import Augmentation
 from effiseg.losses.terms import Signals
+from effiseg.models.outputs import Outputs
 from effiseg.models.segformer import Segmenter, transformers_config
-from effiseg.outputs import Outputs
-from effiseg.schema import Model, Row
 from effiseg.training.task import build_terms
 
 

@@ -4,12 +4,12 @@ import argparse
 import os
 from pathlib import Path
 
-from effiseg.config import load_config
-from effiseg.errors import EffiSegError
-from effiseg.pipeline import cli
-from effiseg.pipeline.stage_log import STAGE_LOG, stage_times
-from effiseg.pipeline.workspace import GENERATED
+from effiseg.base.config import load_config
+from effiseg.base.errors import EffiSegError
+from effiseg.cli import stage
+from effiseg.cli.stage_log import STAGE_LOG, stage_times
 from effiseg.presets import apply_preset, preset_names
+from effiseg.runs.places import GENERATED
 
 MODEL = "<row>-<seed> of the study, an exported folder or .onnx file, or models:/NAME@ALIAS"
 
@@ -50,9 +50,13 @@ def check() -> None:
     root = Path(config.data.root)
     if not root.is_dir() and root != GENERATED:
         raise EffiSegError(f"data.root: {root} is not a folder; set it to the folder that holds your data")
-    teacher = config.teacher
-    if teacher.source == "file" and not Path(teacher.path).exists():
-        raise EffiSegError(f"teacher.path: {teacher.path} not found; name a checkpoint, or set teacher.source: train")
+    for name, _ in (*config.teachers(), *config.runs()):
+        start = config.row(name).start
+        if start.source == "file" and not Path(start.path).exists():
+            raise EffiSegError(
+                f"start.path: {start.path} (row '{name}') not found; name a checkpoint, or set start.source: drawn and "
+                "train.epochs above 0"
+            )
     trainings = len(config.runs())
     print(f"params.yaml is valid: {trainings} training{'s' if trainings != 1 else ''} on {config.data.source}")
 
@@ -66,7 +70,7 @@ def study(address: str) -> None:
     except ModuleNotFoundError as error:
         raise EffiSegError(f"{error.name} is not installed; run `make setup-cluster`") from None
     if "MLFLOW_TRACKING_URI" in os.environ:
-        from effiseg.pipeline.tracking import prepare_study
+        from effiseg.tracking.tracker import prepare_study
 
         prepare_study(config.data.source)
     run_study(config.cluster, address)
@@ -124,4 +128,4 @@ def _zoom(text: str) -> float:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    stage.run(main)

@@ -7,8 +7,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from effiseg.config import PARAMS_FILE, load_config, read_yaml
-from effiseg.errors import EffiSegError
+from effiseg.base.config import PARAMS_FILE, load_config, read_yaml
+from effiseg.base.errors import EffiSegError
 
 PRESETS = Path(__file__).parents[1] / "presets"
 

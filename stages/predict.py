@@ -2,29 +2,31 @@
 
 from pathlib import Path
 
-from effiseg.config import load_config
+from effiseg.base.config import load_config
+from effiseg.base.device import choose_device, device_name
+from effiseg.base.files import whole_folder, write_json
+from effiseg.cli import stage
 from effiseg.deployment.options import measure_options, show_scenes, validation_pairs
 from effiseg.deployment.pictures import write_png
 from effiseg.deployment.predictor import Predictor
-from effiseg.deployment.runs import best_run
-from effiseg.device import choose_device, device_name
 from effiseg.models.deployed import deploy
-from effiseg.pipeline import cli, workspace
-from effiseg.pipeline.prepared import open_prepared
-from effiseg.pipeline.tracking import track
+from effiseg.runs.finished import best_run
+from effiseg.runs.places import PREDICTIONS
+from effiseg.runs.study import open_prepared
+from effiseg.tracking.tracker import track
 
 
 def main() -> None:
-    cli.no_arguments(__doc__)
+    stage.no_arguments(__doc__)
     config, device = load_config(), choose_device()
     data = open_prepared(config)
     run = best_run(config, data)
     pairs = validation_pairs(data, Path(config.data.root), config.data.held_out)
     network = deploy(run.load().to(device))
     tags = {"experiment": run.card.experiment, "seed": run.card.seed, "data_digest": data.digest}
-    with track("predict", data.source, tags=tags) as tracker, workspace.whole_folder(Path("predictions")) as out:
+    with track("predict", data.source, tags=tags) as tracker, whole_folder(PREDICTIONS) as out:
         options = measure_options(network, run.card, pairs, device)
-        workspace.write_json(out / "options.json", {"run": run.name, "device": device_name(device), "options": options})
+        write_json(out / "options.json", {"run": run.name, "device": device_name(device), "options": options})
         scenes = show_scenes(Predictor(network, run.card, device), pairs, config.report.panels)
         write_png(scenes, out / "scenes.png")
         tracker.metrics({f"{each['option']}.miou": each["miou"] for each in options})  # type: ignore[misc]
@@ -32,4 +34,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    stage.run(main)

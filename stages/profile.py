@@ -1,31 +1,27 @@
-"""Measure what a row's architecture costs to run. It reads the trained model's configuration alone, so that editing a
-row's loss does not run it again."""
+"""Measure what a row's architecture costs to run. It reads the trained model's configuration, not its weights."""
 
-import argparse
-from pathlib import Path
-
-from effiseg.config import load_config
-from effiseg.device import choose_device
-from effiseg.evaluation.profile import profile
+from effiseg.base.config import load_config
+from effiseg.base.device import choose_device
+from effiseg.cli import stage
+from effiseg.deployment.profile import profile
 from effiseg.models.segformer import read_model_config
-from effiseg.pipeline import cli, workspace
-from effiseg.pipeline.tracking import track
+from effiseg.runs.places import Place
+from effiseg.runs.records import Profile, write_record
+from effiseg.runs.tracked import track_place
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--experiment", required=True, help="a row of params.yaml's experiments")
-    name = parser.parse_args().experiment
+    arguments = stage.row_arguments(__doc__)
     config = load_config()
-    group = config.stage_of(config.row(name).name)
-    model, classes = read_model_config(Path("models", group, workspace.run_name(name, config.study.seeds[0]), "last"))
+    place = Place(arguments.experiment, arguments.seed)
+    model, classes = read_model_config(place.last)
     sizes = [config.profile.size, config.data.size]
-    with track(f"profile-{name}", config.data.source, tags={"experiment": name}) as tracker:
+    with track_place(place) as tracker:
         costs = profile(model, classes, sizes, repeats=config.profile.repeats, device=choose_device())
-        workspace.write_json(Path("profiles", group, f"{name}.json"), costs)
-        tracker.params(model.model_dump())
-        tracker.metrics({key: value for key, value in costs.items() if isinstance(value, float)})
+        record = Profile.model_validate(costs)
+        write_record(place.profile, record)
+        tracker.metrics(record.numbers(config.profile.size))
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    stage.run(main)

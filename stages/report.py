@@ -2,24 +2,24 @@
 
 from pathlib import Path
 
-from effiseg.config import load_config
-from effiseg.pipeline import cli
-from effiseg.pipeline.tracking import track
+from effiseg.base.config import load_config
+from effiseg.cli import stage
 from effiseg.report.build import build_report
-
-OUT = Path("reports")
+from effiseg.runs.places import REPORTS
+from effiseg.tracking.tracker import track
 
 
 def main() -> None:
-    cli.no_arguments(__doc__)
+    stage.no_arguments(__doc__)
     config = load_config()
     with track("report", config.data.source) as tracker:
-        summary = build_report(config, Path(), OUT)
+        summary = build_report(config, Path(), REPORTS)
         tracker.metrics(summary.metrics)
         for name in ("index.html", "comparison.csv", "comparison.md", "summary.csv", "classes.csv"):
-            tracker.artifact(OUT / name)
-        tracker.artifact(OUT / "figures", "figures")
+            tracker.artifact(REPORTS / name)
+        tracker.artifact(REPORTS / "figures", "figures")
+        tracker.note(summary.note)
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    stage.run(main)

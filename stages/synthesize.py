@@ -1,14 +1,15 @@
 """Generate the embedded data set of street scenes."""
 
-from effiseg.config import load_config
-from effiseg.data.synthetic import synthesize
-from effiseg.pipeline import cli
-from effiseg.pipeline.tracking import track
-from effiseg.pipeline.workspace import GENERATED, whole_folder
+from effiseg.base.config import load_config
+from effiseg.base.files import whole_folder
+from effiseg.cli import stage
+from effiseg.runs.places import GENERATED
+from effiseg.scenes.synthetic import synthesize
+from effiseg.tracking.tracker import track
 
 
 def main() -> None:
-    cli.no_arguments(__doc__)
+    stage.no_arguments(__doc__)
     config = load_config()
     settings = config.synthesize.model_dump()
     with track("synthesize", config.data.source) as tracker:
@@ -18,4 +19,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    stage.run(main)

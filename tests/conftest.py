@@ -8,10 +8,10 @@ import pytest
 import torch
 from hypothesis import settings
 
-from effiseg.config import Config, load_config, merge, read_yaml
-from effiseg.data.prepare import prepare
+from effiseg.base.config import Config, load_config, merge, read_yaml
 from effiseg.data.prepared import Prepared
-from effiseg.data.synthetic import synthesize
+from effiseg.preparation.prepare import prepare
+from effiseg.scenes.synthetic import synthesize
 
 REPOSITORY = Path(__file__).parent.parent
 

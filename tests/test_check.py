@@ -14,7 +14,12 @@ REPOSITORY = Path(__file__).parent.parent
     [
         ("", "", 0, "params.yaml is valid: 6 trainings on synthetic"),
         ("root: data/synthetic", "root: /nowhere/at/all", 1, "error: data.root: /nowhere/at/all is not a folder"),
-        ("path: weights/", "path: elsewhere/", 1, "error: teacher.path: elsewhere/teacher-b2.safetensors not found"),
+        (
+            "path: weights/",
+            "path: elsewhere/",
+            1,
+            "error: start.path: elsewhere/teacher-b2.safetensors (row 'teacher') not found",
+        ),
         (
             "experiments: [baseline,",
             "experiments: [nope,",

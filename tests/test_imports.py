@@ -12,6 +12,7 @@ import pytest
     ("stage", "unneeded"),
     [
         ("synthesize", {"torch", "transformers"}),
+        ("rows", {"torch", "transformers"}),
         ("prepare", {"transformers"}),  # its floors count with torch
         ("deployment", {"torch", "transformers", "onnxruntime"}),
         ("report", {"torch", "transformers", "scipy.stats"}),

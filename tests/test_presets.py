@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from effiseg.config import load_config, merge, read_yaml
-from effiseg.errors import EffiSegError
+from effiseg.base.config import load_config, merge, read_yaml
+from effiseg.base.errors import EffiSegError
 from effiseg.presets import PRESETS, apply_preset, preset_names
 
 DATA = ("camvid", "cityscapes")
 STUDIES = ("all", "default", "distillation", "faults", "losses", "norms")
-NAMES = tuple(sorted(DATA + STUDIES))
+NAMES = tuple(sorted((*DATA, *STUDIES, "teacher")))
 
 
 @pytest.fixture
@@ -40,12 +40,13 @@ def test_the_presets_are_those_in_the_folder():
 def test_the_result_is_the_shipped_content_with_the_differences_laid_over(params: Path, name: str):
     shipped, differences = read_yaml(params), read_yaml(PRESETS / f"{name}.yaml")
     expected = merge(shipped, differences)
-    expected["teacher"]["overrides"] = {}  # an empty mapping empties, where merging would keep
     apply_preset(name, params=params)
     assert read_yaml(params) == expected
     config = load_config(params)
     assert config.data.source == name
-    assert config.teacher_row().train == config.train
+    teacher = config.row("teacher")
+    assert teacher.train == config.train
+    assert (teacher.start, teacher.model.variant) == (config.row("baseline").start, "b2")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -65,10 +66,11 @@ def test_each_change_is_reported_with_old_and_new_value(params: Path, name: str)
     new = params.read_text().splitlines()
     assert f"data.source: synthetic -> {name}" in changes
     assert "train.optimizer.lr: 0.004 -> 0.0006" in changes
-    assert "teacher.overrides: {'optimizer': {'lr': 0.0015}} -> {}" in changes
+    assert "experiments.teacher.start.source: file -> drawn" in changes
+    assert "experiments.teacher.train.optimizer.lr: 0.0015 -> 0.0006" in changes
     assert len(changes) == len(set(changes))
-    # a line of the file per change
-    assert sum(a != b for a, b in zip(old, new, strict=True)) == len(changes)
+    # a line of the file per change, but for two that share the line of the teacher's `train`
+    assert sum(a != b for a, b in zip(old, new, strict=True)) == len(changes) - 1
     assert not any("weight_decay" in change for change in changes)  # is so already
 
 
@@ -141,7 +143,8 @@ def rows_of(name: str) -> list[str]:
 
 
 def test_every_row_is_in_all_and_in_a_group(params: Path):
-    rows = set(read_yaml(params)["experiments"])
+    shipped = read_yaml(params)
+    rows = set(shipped["experiments"]) - set(shipped["study"]["teachers"])
     assert sorted(rows_of("all")) == sorted(rows)
     assert {row for name in STUDIES if name != "all" for row in rows_of(name)} == rows
 
@@ -161,6 +164,26 @@ def test_a_study_preset_takes_a_root_too(params: Path, name: str):
     assert (config.data.root, config.data.source) == ("/data/mine", "synthetic")
     assert [*config.study.experiments, *config.study.distillation] == rows_of(name)
     assert_refused(params, name, r": data\.root: ", root="")
+
+
+# --- the teacher ------------------------------------------------------------------------------------------------------
+
+
+def test_the_teacher_preset_trains_the_teacher_as_long_as_the_rows_and_changes_nothing_else(params: Path):
+    shipped, before = read_yaml(params), load_config(params)
+    assert (before.row("teacher").start.source, before.row("teacher").train.epochs) == ("file", 0)
+    assert len(apply_preset("teacher", params=params)) == 4
+    config = load_config(params)
+    teacher = config.row("teacher")
+    assert teacher.start == config.start
+    assert teacher.start.source == "drawn"
+    assert teacher.train.epochs == config.train.epochs
+    assert teacher.train.optimizer == before.row("teacher").train.optimizer
+    assert teacher.model == before.row("teacher").model
+    after = read_yaml(params)
+    for content in (shipped, after):
+        del content["experiments"]["teacher"]
+    assert after == shipped
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
@@ -190,7 +213,7 @@ def test_a_result_that_would_be_invalid_is_told_and_not_written(params: Path):
 
 
 def test_a_file_that_is_invalid_already_is_told_and_left_alone(params: Path):
-    params.write_text(params.read_text().replace("  epochs: 7\n", "  epochs: many\n"))
+    params.write_text(params.read_text().replace("\n  epochs: 7 ", "\n  epochs: many "))
     assert_refused(params, "camvid", r"params\.yaml: train\.epochs: ")
 
 

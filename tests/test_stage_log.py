@@ -15,8 +15,8 @@ import pytest
 STAGE = """
 import sys, time
 import stages
-from effiseg.errors import EffiSegError
-from effiseg.pipeline import cli
+from effiseg.base.errors import EffiSegError
+from effiseg.cli import stage as cli
 
 def main():
     if sys.argv[1] == "wrong":
@@ -123,7 +123,7 @@ def test_times_adds_up_what_ran_since(project: Project) -> None:
     project.log.write_text(
         "started,stage,seconds,status\n"
         "2030-01-01T09:59:59,prepare,5.0,0\n"
-        "2030-01-01T10:00:00,teacher,20.5,0\n"
+        "2030-01-01T10:00:00,teach@teacher-0,20.5,0\n"
         "2030-01-01T10:00:21,train@kd-0,100.0,0\n"
     )
 
@@ -132,6 +132,6 @@ def test_times_adds_up_what_ran_since(project: Project) -> None:
     assert [line.split()[:2] for line in told.splitlines()] == [
         ["seconds", "stage"],
         ["100.0", "train@kd-0"],
-        ["20.5", "teacher"],
+        ["20.5", "teach@teacher-0"],
         ["120.5", "in"],
     ]

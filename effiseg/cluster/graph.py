@@ -15,7 +15,7 @@ from dvc.repo import Repo
 from dvc.repo.reproduce import get_active_graph, plan_repro
 from dvc.utils.serialize import load_yaml
 
-from effiseg.errors import EffiSegError
+from effiseg.base.errors import EffiSegError
 
 
 @dataclass(frozen=True)

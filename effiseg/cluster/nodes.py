@@ -14,9 +14,9 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 import ray
 from ray.exceptions import RayError
 
+from effiseg.base.errors import EffiSegError
+from effiseg.base.schema import Cluster
 from effiseg.cluster.view import warn
-from effiseg.errors import EffiSegError
-from effiseg.schema import Cluster
 
 LOCAL = "local"
 CONNECT_SECONDS = 10.0

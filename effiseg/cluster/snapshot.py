@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from effiseg.errors import EffiSegError
+from effiseg.base.errors import EffiSegError
 
 LIMIT = 2**28  # bytes
 # settings of DVC that git ignores (where a remote is, and how to get in), needed by whoever uses the remote

@@ -19,14 +19,14 @@ import ray
 from filelock import FileLock, Timeout
 from ray.exceptions import RayError, RayTaskError
 
+from effiseg.base.errors import EffiSegError
+from effiseg.base.schema import Cluster
 from effiseg.cluster import carried, watch, worker
 from effiseg.cluster.graph import Graph, Stage, declared, read_graph
 from effiseg.cluster.lock import bring_back, read_lock, remove_leftovers, write_lock
 from effiseg.cluster.nodes import connected, demand
 from effiseg.cluster.snapshot import pack
 from effiseg.cluster.view import View
-from effiseg.errors import EffiSegError
-from effiseg.schema import Cluster
 
 POLL_SECONDS = 0.5
 SAVE_SECONDS = 10.0  # between two writes of dvc.lock, and twenty times what one takes

@@ -1,1 +1,1 @@
-"""Data: label spaces, sources, the prepared form, augmentation, generated scenes."""
+"""Data: label spaces, the prepared form, predictions, augmentation."""

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from kornia.enhance import adjust_brightness, adjust_contrast, adjust_saturation
 from torch import Tensor, nn
 
-from effiseg.schema import IGNORE_INDEX, Augment
+from effiseg.base.schema import IGNORE_INDEX, Augment
 
 DRAWS = 7  # uniform numbers for each image: zoom, flip, place across and down, brightness, contrast, saturation
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from effiseg.schema import IGNORE_INDEX
+from effiseg.base.schema import IGNORE_INDEX
 
 Colour = tuple[int, int, int]
 

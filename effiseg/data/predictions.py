@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from effiseg.errors import EffiSegError
+from effiseg.base.errors import EffiSegError
 
 ClassMap = NDArray[np.uint8]
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from effiseg.base.errors import EffiSegError
 from effiseg.data.labels import IGNORE_INDEX, Colour
-from effiseg.errors import EffiSegError
 
 INDEX_FILE = "index.json"
 IMAGES_FILE = "images.npy"
@@ -41,9 +41,8 @@ class SplitIndex(_Record):
 class Index(_Record):
     """The content of `index.json`. `size` and `full_size` are (height, width) of training and of the val labels."""
 
-    format: Literal[1]
+    format: Literal[2]
     source: str
-    root: str
     digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     classes: Annotated[tuple[str, ...], Field(min_length=1)]
     colours: tuple[Colour, ...]
@@ -149,7 +148,7 @@ class Prepared:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Open the folder that `effiseg.data.prepare.prepare` wrote, and check that its files fit together.
+        """Open the folder that `effiseg.preparation.prepare.prepare` wrote, and check that its files fit together.
 
         Raises:
             EffiSegError: a file is missing, damaged, of another format version, or does not fit the index.

@@ -6,8 +6,8 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from effiseg.base.errors import EffiSegError
 from effiseg.data.labels import LABEL_SPACES, Colour, LabelSpace
-from effiseg.errors import EffiSegError
 
 PREFIX = "effiseg."  # of the keys in an ONNX file's metadata
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from transformers.models.segformer.image_processing_pil_segformer import SegformerImageProcessorPil
 
+from effiseg.base.errors import EffiSegError
 from effiseg.deployment.card import Card
-from effiseg.errors import EffiSegError
 from effiseg.models.segformer import Segmenter, load_model, save_model
 
 CONFIG_FILE = "config.json"

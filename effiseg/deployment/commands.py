@@ -4,16 +4,16 @@ import argparse
 import time
 from pathlib import Path
 
-from effiseg.config import load_config
+from effiseg.base.config import load_config
+from effiseg.base.device import choose_device
+from effiseg.base.errors import EffiSegError
+from effiseg.base.files import whole_folder
 from effiseg.deployment.export import CHECKPOINT, export_files
 from effiseg.deployment.open import open_model
 from effiseg.deployment.predict import find_truths, list_pictures, miou, name_outputs, one_line, predict
 from effiseg.deployment.predictor import Predictor
-from effiseg.deployment.runs import best_run, find_run
-from effiseg.device import choose_device
-from effiseg.errors import EffiSegError
-from effiseg.pipeline.prepared import open_prepared
-from effiseg.pipeline.workspace import whole_folder
+from effiseg.runs.finished import best_run, find_run
+from effiseg.runs.study import open_prepared
 
 
 def export(name: str, out: Path | None) -> None:

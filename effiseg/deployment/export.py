@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from effiseg.base.errors import EffiSegError
 from effiseg.data.prepared import Prepared, Split
 from effiseg.deployment.card import Card
 from effiseg.deployment.checkpoint import open_checkpoint, write_checkpoint
 from effiseg.deployment.onnx_file import OnnxSegmenter, write_float32, write_half_stored, write_int8
 from effiseg.deployment.tolerance import EXACT
-from effiseg.errors import EffiSegError
 from effiseg.evaluation.evaluate import predict_classes
 from effiseg.models.deployed import deploy
 from effiseg.models.segformer import Segmenter

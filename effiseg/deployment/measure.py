@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from effiseg.base.device import device_name
+from effiseg.base.errors import EffiSegError
 from effiseg.data.prepared import Split
 from effiseg.deployment.onnx_file import OnnxSegmenter
 from effiseg.deployment.tolerance import EXACT
-from effiseg.device import device_name
-from effiseg.errors import EffiSegError
 from effiseg.evaluation.evaluate import predict_classes
 from effiseg.evaluation.metrics import confusion_matrix, scores
 from effiseg.models.deployed import deploy

@@ -15,9 +15,9 @@ from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from torch import Tensor, nn
 
+from effiseg.base.errors import EffiSegError
 from effiseg.deployment.card import Card
-from effiseg.errors import EffiSegError
-from effiseg.models.export import export_onnx
+from effiseg.deployment.graph_export import export_onnx
 
 # `make bench` measures which operators pay: on a CPU with VNNI, 8-bit convolutions are faster than float32 and 8-bit
 # matrix products slower; the norms, GELUs and softmaxes around these stay in float32, and every change of type is a

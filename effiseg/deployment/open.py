@@ -5,15 +5,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from effiseg.config import load_config
+from effiseg.base.config import load_config
+from effiseg.base.errors import EffiSegError
 from effiseg.deployment.card import Card
 from effiseg.deployment.checkpoint import open_checkpoint
 from effiseg.deployment.export import CHECKPOINT
 from effiseg.deployment.onnx_file import OnnxSegmenter
-from effiseg.deployment.runs import find_run
-from effiseg.errors import EffiSegError
 from effiseg.models.deployed import deploy
-from effiseg.pipeline.prepared import open_prepared
+from effiseg.runs.finished import find_run
+from effiseg.runs.study import open_prepared
 
 
 def open_model(name: str, device: torch.device) -> tuple[nn.Module, Card]:

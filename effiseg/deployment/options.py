@@ -9,14 +9,14 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from effiseg.base.errors import EffiSegError
 from effiseg.data.prepared import Prepared
-from effiseg.data.sources import Pair, list_pairs, read_label
 from effiseg.deployment.card import Card
 from effiseg.deployment.images import read_picture
 from effiseg.deployment.pictures import side_by_side
 from effiseg.deployment.predictor import Predictor
-from effiseg.errors import EffiSegError
 from effiseg.evaluation.metrics import confusion_matrix, scores
+from effiseg.preparation.sources import Pair, list_pairs, read_label
 
 OPTIONS = {
     "plain": {},

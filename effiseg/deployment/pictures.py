@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from effiseg.base.errors import EffiSegError
 from effiseg.data.labels import Colour, LabelSpace
-from effiseg.errors import EffiSegError
 
 _OPACITY = 0.6  # of the colours over the picture
 _GAP = 8  # pixels around what stands in a legend, and between tiles

@@ -16,13 +16,13 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from effiseg.base.errors import EffiSegError
 from effiseg.data.labels import LabelSpace
-from effiseg.data.sources import BadFile, read_label
 from effiseg.deployment.images import SUFFIXES, read_picture
 from effiseg.deployment.pictures import label_file, overlay, side_by_side, write_png
 from effiseg.deployment.predictor import Predictor
-from effiseg.errors import EffiSegError
 from effiseg.evaluation.metrics import confusion_matrix, scores
+from effiseg.preparation.sources import BadFile, read_label
 
 BATCH = 4  # pictures in one pass of the network
 _AHEAD = BATCH  # pictures decoded before the network asks for them, and predicted before they are written

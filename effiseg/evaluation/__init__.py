@@ -1,1 +1,1 @@
-"""Evaluation: scores, floors to compare them with, and what a model costs to run."""
+"""Evaluation: mIoU and what else is scored, of a network on a split."""

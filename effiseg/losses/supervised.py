@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from effiseg.base.schema import IGNORE_INDEX
 from effiseg.losses.processes import total
-from effiseg.schema import IGNORE_INDEX
 
 
 def weighted_cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor) -> Tensor:

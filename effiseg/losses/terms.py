@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from effiseg.base.schema import Loss
 from effiseg.losses.distillation import (
     channel_wise_distillation,
     cosine_guided_distillation,
@@ -18,8 +19,7 @@ from effiseg.losses.distillation import (
     relational_distillation,
 )
 from effiseg.losses.supervised import dice_loss, focal_loss, tversky_loss, weighted_cross_entropy
-from effiseg.outputs import Outputs
-from effiseg.schema import Loss
+from effiseg.models.outputs import Outputs
 
 
 @dataclass

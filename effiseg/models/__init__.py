@@ -1,4 +1,4 @@
-"""Models: SegFormer and its variants, their deployed form, checkpoints of our own and of others."""
+"""Models: SegFormer and its variants, their first weights, their deployed form."""
 
 from effiseg.models.deployed import Deployed, deploy
 from effiseg.models.student import build_student

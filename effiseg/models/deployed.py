@@ -19,8 +19,8 @@ from transformers.models.segformer.modeling_segformer import (
 from effiseg.models.embedding import BottleneckPatchEmbedding
 from effiseg.models.head import ExactDecodeHead, sum_upsampled
 from effiseg.models.norms import Parts, take_apart
+from effiseg.models.outputs import Outputs
 from effiseg.models.segformer import Segmenter
-from effiseg.outputs import Outputs
 
 
 class Deployed(nn.Module):

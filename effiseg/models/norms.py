@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import SegformerForSemanticSegmentation
 
-from effiseg.schema import Norms
+from effiseg.base.schema import Norms
 
 
 class Parts(NamedTuple):

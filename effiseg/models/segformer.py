@@ -11,15 +11,15 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation
 from transformers.models.segformer.modeling_segformer import SegformerLayer
 from transformers.utils import logging
 
-from effiseg.errors import EffiSegError
+from effiseg.base.errors import EffiSegError
+from effiseg.base.schema import Model
 from effiseg.models.draws import Draws, draw_kept, draw_uniform, drop
 from effiseg.models.embedding import swap_embeddings
 from effiseg.models.head import ExactDecodeHead
 from effiseg.models.initial import FIRST_WEIGHTS
 from effiseg.models.norms import swap_norms
-from effiseg.models.weights import load_strictly, read_tensors, to_transformers
-from effiseg.outputs import Outputs
-from effiseg.schema import Model
+from effiseg.models.outputs import Outputs
+from effiseg.weights.files import load_strictly, read_tensors, to_transformers
 
 logging.disable_progress_bar()  # saving one small file needs no bar, least of all inside that of the training
 

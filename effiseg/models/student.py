@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from effiseg.config import PARAMS_FILE, load_config
+from effiseg.base.config import PARAMS_FILE, load_config
 from effiseg.data.labels import LABEL_SPACES
 from effiseg.models.segformer import Segmenter, build_model
 

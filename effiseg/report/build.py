@@ -8,14 +8,15 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-from effiseg.config import Config
+from effiseg.base.config import Config
 from effiseg.report.collect import Results, collect
 from effiseg.report.figures import write_figures
 from effiseg.report.html import html
 from effiseg.report.page import page
-from effiseg.report.records import Metrics
 from effiseg.report.summary import class_summary_table, summarise, summary_table
-from effiseg.report.tables import comparison
+from effiseg.report.tables import comparison, main_table
+from effiseg.report.words import answer
+from effiseg.runs.records import Metrics
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,12 @@ class ReportSummary:
         metrics: "<experiment>-<seed>.<score>" -> final value, of rows, teacher and floors ("largest_class.miou"), and
             "<experiment>.<column>" -> value of the row in summary.csv.
         figures: the written figures.
+        note: the answer and the table of rows, in Markdown.
     """
 
     metrics: dict[str, float]
     figures: list[Path]
+    note: str
 
 
 def build_report(config: Config, root: Path, out: Path) -> ReportSummary:
@@ -60,7 +63,8 @@ def build_report(config: Config, root: Path, out: Path) -> ReportSummary:
         for part in new.iterdir():
             _replace(out / part.name, part)
     metrics = _final_metrics(results) | _row_metrics(tables["summary"])
-    return ReportSummary(metrics, [out / "figures" / figure.name for figure in figures])
+    note = "\n\n".join([*answer(results, summaries), main_table(results, summaries).markdown()])
+    return ReportSummary(metrics, [out / "figures" / figure.name for figure in figures], note)
 
 
 def _replace(old: Path, new: Path) -> None:
@@ -75,8 +79,8 @@ def _row_metrics(summary: pd.DataFrame) -> dict[str, float]:
 
 
 def _final_metrics(results: Results) -> dict[str, float]:
-    sources: dict[str, Metrics] = {f"{run.experiment}-{run.seed}": run.metrics for run in results.runs}
-    sources |= {f"teacher-{results.config.teacher.seed}": results.teacher, **dict(results.floors)}
+    sources: dict[str, Metrics] = {run.place.name: run.metrics for run in results.runs}
+    sources |= {run.place.name: run.metrics for run in results.teachers} | dict(results.floors)
     return {
         f"{name}.{score}": value
         for name, metrics in sources.items()

@@ -11,20 +11,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from effiseg.config import Config
+from effiseg.base.config import Config
+from effiseg.base.errors import EffiSegError
 from effiseg.data.predictions import read_predictions
 from effiseg.data.prepared import Prepared
-from effiseg.errors import EffiSegError
-from effiseg.report.records import (
+from effiseg.runs.places import FLOORS, PREPARED, RUNS, Place
+from effiseg.runs.records import (
     FORMS,
     REPAIR,
     Floors,
     Metrics,
     Profile,
-    RunInfo,
     RunMetrics,
+    RunRecord,
     Speed,
-    TeacherMetrics,
     read_arrays,
     read_history,
     read_record,
@@ -46,16 +46,22 @@ class Norm:
 class Run:
     """One training: a row with one seed."""
 
-    experiment: str
-    seed: int
-    folder: Path
+    place: Place
     metrics: RunMetrics
-    info: RunInfo
+    info: RunRecord
     history: pd.DataFrame
+
+    @property
+    def experiment(self) -> str:
+        return self.place.row
+
+    @property
+    def seed(self) -> int:
+        return self.place.seed
 
     def predictions(self, names: list[str], size: tuple[int, int]) -> list[NDArray[np.uint8]]:
         """Class maps of the validation images of these names, at the labels' resolution `size`."""
-        path = self.folder / "predictions.zip"
+        path = self.place.scores / "predictions.zip"
         maps = read_predictions(path, names)
         if any(classes.shape != size for classes in maps):
             raise EffiSegError(f"{path}: does not fit the validation images; {REPAIR}")
@@ -63,7 +69,7 @@ class Run:
 
     def confusion(self, data: Prepared) -> NDArray[np.int64]:
         """One confusion matrix per validation image (N, classes, classes), rows are the truth."""
-        path = self.folder / "images.npz"
+        path = self.place.scores / "images.npz"
         names, confusion = read_arrays(path, "names", "confusion")
         if tuple(names) != data.val.names or confusion.shape[1:] != (data.num_classes, data.num_classes):
             raise EffiSegError(f"{path}: is not of these validation images and classes; {REPAIR}")
@@ -71,7 +77,8 @@ class Run:
 
     def norms(self) -> dict[str, Norm]:
         """The sampled norms by name, from the input side to the output side."""
-        names, kinds, inputs, outputs = read_arrays(self.folder / "norms.npz", "names", "kinds", "inputs", "outputs")
+        path = self.place.scores / "norms.npz"
+        names, kinds, inputs, outputs = read_arrays(path, "names", "kinds", "inputs", "outputs")
         return {
             str(name): Norm(str(kind), x, y) for name, kind, x, y in zip(names, kinds, inputs, outputs, strict=True)
         }
@@ -84,16 +91,15 @@ class Results:
     Attributes:
         runs: in the order of params.yaml, seed by seed.
         missing: (row, seed) of the study without a result: they failed, or were not run.
-        profiles: by row; the speeds of rows of one architecture are pooled. A row without its first seed has none.
+        teachers: the runs of study.teachers; empty in a study without any.
+        profiles: by row, teachers too; the speeds of rows of one architecture are pooled.
     """
 
     config: Config
     data: Prepared
     runs: list[Run]
     missing: list[tuple[str, int]]
-    teacher: TeacherMetrics
-    teacher_history: pd.DataFrame
-    teacher_profile: Profile
+    teachers: list[Run]
     floors: Floors
     profiles: dict[str, Profile]
 
@@ -116,7 +122,7 @@ class Results:
     @property
     def absent(self) -> list[str]:
         """Classes without a pixel in the validation labels."""
-        return [name for name, value in self.teacher.iou.items() if math.isnan(value)]
+        return [name for name, value in self.floors.largest_class.iou.items() if math.isnan(value)]
 
     def of(self, experiment: str) -> list[Run]:
         """The row's runs, one per seed."""
@@ -137,51 +143,49 @@ def collect(config: Config, root: Path) -> Results:
         EffiSegError: there is no result at all, a file is missing or damaged, or results of different data sets or
             teachers are mixed.
     """
-    data = Prepared.open(root / "prepared")
-    teacher = read_record(root / "results/teacher/metrics.json", TeacherMetrics)
-    _check_classes(root / "results/teacher/metrics.json", teacher, data)
-    done = {key: _is_done(root, config.run_path(*key)) for key in config.runs()}
-    if not any(done.values()):
-        raise EffiSegError(f"{root / 'results'}: no row of the study has a result there; {REPAIR}")
-    runs = [_read_run(config, root, *key, data, teacher) for key, exists in done.items() if exists]
-    experiments = dict.fromkeys(run.experiment for run in runs)
-    # a row is profiled by the model of its first seed
-    profiled = [name for name in experiments if done[name, config.study.seeds[0]]]
-    profiles = {name: _read_profile(config, root, f"{config.stage_of(name)}/{name}") for name in profiled}
+    data = Prepared.open(root / PREPARED)
+    places = {key: Place(*key, root) for key in (*config.teachers(), *config.runs())}
+    found = {key: _read_run(place, data) for key, place in places.items() if _is_done(place)}
+    runs = [found[key] for key in config.runs() if key in found]
+    if not runs:
+        raise EffiSegError(f"{root / RUNS}: no row of the study has a result there; {REPAIR}")
+    for run in found.values():
+        _check_teacher(run, found.get(config.teacher_of(run.experiment) or ("", 0)))
+    profiles: dict[str, list[Profile]] = defaultdict(list)
+    for run in found.values():
+        profiles[run.experiment].append(_read_profile(config, run.place))
     return Results(
         config=config,
         data=data,
         runs=runs,
-        missing=[key for key, exists in done.items() if not exists],
-        teacher=teacher,
-        teacher_history=read_history(root / "history/teacher.csv"),
-        teacher_profile=_read_profile(config, root, "teacher"),
-        floors=read_record(root / "results/floors.json", Floors),
+        missing=[key for key in config.runs() if key not in found],
+        teachers=[found[key] for key in config.teachers() if key in found],
+        floors=read_record(root / FLOORS, Floors),
         profiles=pool_speeds(profiles),
     )
 
 
-def _is_done(root: Path, name: str) -> bool:
+def _is_done(place: Place) -> bool:
     """Whether a run was trained and evaluated.
 
     A training that failed leaves no record, but the evaluation of the one before it may still lie there.
     """
-    return (root / "history" / f"{name}.json").exists() and (root / "results" / name).is_dir()
+    return place.record.exists() and place.scores.is_dir()
 
 
-def pool_speeds(profiles: Mapping[str, Profile]) -> dict[str, Profile]:
-    """Give rows that are the same computation on the same machine one speed: the median of theirs.
+def pool_speeds(profiles: Mapping[str, list[Profile]]) -> dict[str, Profile]:
+    """Give rows that are the same computation on the same machine one speed: the median of theirs, over all seeds.
 
     Their measured differences are noise, and in a table they would read as findings.
     """
     groups = defaultdict(list)
-    for name, profile in profiles.items():
-        groups[profile.architecture, profile.device, profile.precision, profile.threads].append(name)
-    return {
-        name: profiles[name].model_copy(update={"speeds": _pooled([profiles[member] for member in members])})
-        for members in groups.values()
-        for name in members
-    }
+    for name, (first, *_) in profiles.items():
+        groups[first.architecture, first.device, first.precision, first.threads].append(name)
+    found: dict[str, Profile] = {}
+    for members in groups.values():
+        speeds = _pooled([profile for name in members for profile in profiles[name]])
+        found |= {name: profiles[name][0].model_copy(update={"speeds": speeds}) for name in members}
+    return found
 
 
 def _pooled(profiles: list[Profile]) -> list[Speed]:
@@ -201,30 +205,33 @@ def _pooled(profiles: list[Profile]) -> list[Speed]:
     ]
 
 
-def _read_run(config: Config, root: Path, experiment: str, seed: int, data: Prepared, teacher: TeacherMetrics) -> Run:
-    name = config.run_path(experiment, seed)
-    folder, details = root / "results" / name, root / "history" / f"{name}.json"
-    metrics = read_record(folder / "metrics.json", RunMetrics)
-    _check_classes(folder / "metrics.json", metrics, data)
-    info = read_record(details, RunInfo)
-    for kind, used, now in (
-        ("data", info.data_digest, data.digest),
-        ("teacher", info.teacher_digest, teacher.digest),
-    ):
-        if used is not None and used != now:
-            raise EffiSegError(f"{details}: trained with {kind} {used[:12]}, now it is {now[:12]}; {REPAIR}")
-    history = read_history(details.with_suffix(".csv"))
-    if history.empty:
-        raise EffiSegError(f"{details.with_suffix('.csv')}: no epoch in it; {REPAIR}")
-    return Run(experiment, seed, folder, metrics, info, history)
+def _read_run(place: Place, data: Prepared) -> Run:
+    metrics, info = read_record(place.metrics, RunMetrics), read_record(place.record, RunRecord)
+    _check_classes(place.metrics, metrics, data)
+    _check_same(place, "data", info.data_digest, data.digest)
+    history = read_history(place.history)
+    if history.empty and info.epochs:
+        raise EffiSegError(f"{place.history}: no epoch in it; {REPAIR}")
+    return Run(place, metrics, info, history)
 
 
-def _read_profile(config: Config, root: Path, name: str) -> Profile:
-    path = root / "profiles" / f"{name}.json"
-    profile = read_record(path, Profile)
+def _check_teacher(run: Run, teacher: Run | None) -> None:
+    if teacher and run.info.teacher_digest:
+        _check_same(run.place, "teacher", run.info.teacher_digest, teacher.info.weights_digest)
+
+
+def _check_same(place: Place, kind: str, used: str, now: str) -> None:
+    if used != now:
+        raise EffiSegError(f"{place.record}: trained with {kind} {used[:12]}, now it is {now[:12]}; {REPAIR}")
+
+
+def _read_profile(config: Config, place: Place) -> Profile:
+    profile = read_record(place.profile, Profile)
     for form in FORMS:
         if profile.at(config.profile.size, form) is None:
-            raise EffiSegError(f"{path}: no speed of the {form} form at profile.size {config.profile.size}; {REPAIR}")
+            raise EffiSegError(
+                f"{place.profile}: no speed of the {form} form at profile.size {config.profile.size}; {REPAIR}"
+            )
     return profile
 
 

@@ -7,6 +7,7 @@ from matplotlib.ticker import MaxNLocator
 
 from effiseg.report.collect import Results
 from effiseg.report.style import TEACHER, Look, footer, grid, looks, new_figure
+from effiseg.runs.records import Metrics
 
 _FEW = 16  # up to so many epochs each gets a marker
 
@@ -15,8 +16,9 @@ def training_loss(results: Results) -> Figure:
     """One panel per row: objectives are sums of different terms, so they share no scale."""
     panels = {name: [run.history for run in results.of(name)] for name in results.experiments}
     styles = looks(results.config)
-    if len(results.teacher_history):
-        panels["teacher"], styles["teacher"] = [results.teacher_history], Look(TEACHER, "-")
+    for run in results.teachers:
+        if len(run.history):
+            panels[run.experiment], styles[run.experiment] = [run.history], Look(TEACHER, "-")
     columns = min(4 if len(panels) > 6 else 3, len(panels))
     figure = new_figure(1.3 + 2.1 * -(-len(panels) // columns), "Training loss")
     for axes, (name, histories) in zip(grid(figure, len(panels), columns), panels.items(), strict=True):
@@ -30,13 +32,15 @@ def training_loss(results: Results) -> Figure:
 
 
 def miou_per_epoch(results: Results) -> Figure:
-    """All rows in one panel, the teacher and the colour floor as levels."""
+    """All rows in one panel, teachers and the colour floor as levels."""
     styles = looks(results.config)
     figure = new_figure(max(5.0, 2.2 + 0.2 * len(results.experiments)), "Validation mIoU per epoch")
     axes = figure.add_subplot()
     for name in results.experiments:
         _draw(axes, [run.history for run in results.of(name)], "miou", styles[name], name, scale=100)
-    levels = (("teacher", results.teacher, (0, (6, 3))), ("colour lookup", results.floors.colour_lookup, (0, (1, 2))))
+    levels: list[tuple[str, Metrics, tuple[int, tuple[int, int]]]]
+    levels = [(run.experiment, run.metrics, (0, (6, 3))) for run in results.teachers]
+    levels.append(("colour lookup", results.floors.colour_lookup, (0, (1, 2))))
     for name, metrics, line in levels:
         axes.axhline(100 * metrics.miou, color=TEACHER, linestyle=line, linewidth=1.5, label=name)
     axes.set_xlabel("epoch")

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from effiseg.data.prepared import Prepared
 from effiseg.report.classes import class_distribution, class_iou_radar
 from effiseg.report.collect import Results
 from effiseg.report.curves import miou_per_epoch, training_loss
@@ -81,12 +80,6 @@ FIGURES: dict[str, Drawing] = {
         lambda results, _: class_distribution(results.data),
     ),
 }
-
-
-def write_class_distribution(data: Prepared, path: Path) -> Path:
-    """Draw the one figure that needs no results."""
-    with plain_style():
-        return save(class_distribution(data), path)
 
 
 def write_figures(results: Results, summaries: Sequence[RowSummary], folder: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from PIL import Image
 from pydantic_core import to_jsonable_python
 from ruamel.yaml import YAML
 
-from effiseg.config import Config
+from effiseg.base.config import Config
 from effiseg.report import figures
 from effiseg.report.collect import Results
 from effiseg.report.summary import RowSummary

@@ -70,10 +70,14 @@ def _paper(results: Results) -> list[str]:
         "## Beside the paper",
         "The paper scores on the **quarter grid** (labels shrunk to 1/4), so our quarter-grid mIoU stands beside "
         "its own. It trains for 200 epochs with one seed, counts multiply-adds without attention as FLOPs, and "
-        f"measures FPS on an RTX 3090 at 512x1024; ours are from {results.teacher_profile.device} at "
+        f"measures FPS on an RTX 3090 at 512x1024; ours are from {_machines(results)} at "
         f"{dimensions(results.config.profile.size)}.",
         paper_table(results).markdown(),
     ]
+
+
+def _machines(results: Results) -> str:
+    return ", ".join(dict.fromkeys(profile.device for profile in results.profiles.values()))
 
 
 def _absent(results: Results) -> str:

@@ -8,12 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
-from effiseg.errors import EffiSegError
+from effiseg.base.errors import EffiSegError
 from effiseg.report.collect import BASELINE, Norm, Results, Run
-from effiseg.report.records import REPAIR
 from effiseg.report.style import WIDTH, footer, grid, left_out, looks, new_figure, swatches
 from effiseg.report.summary import RowSummary
 from effiseg.report.tables import points
+from effiseg.runs.records import REPAIR
 
 _PANEL_COLUMNS = 4  # validation images side by side
 _MOST_ROWS = 12  # shown in pictures; more would make them too long
@@ -166,7 +166,7 @@ def _arrangements(results: Results) -> dict[tuple[str, ...], dict[str, Norm]]:
         norms = run.norms()
         selected = {place: norms[place] for place in _NORM_NAMES if place in norms}
         if not selected:
-            raise EffiSegError(f"{run.folder / 'norms.npz'}: holds none of the norms shown; {REPAIR}")
+            raise EffiSegError(f"{run.place.scores / 'norms.npz'}: holds none of the norms shown; {REPAIR}")
         kinds = tuple(norm.kind for norm in norms.values())
         groups.setdefault(kinds, []).append(name)
         chosen.setdefault(kinds, selected)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure, FigureBase
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 
-from effiseg.config import Config
+from effiseg.base.config import Config
 from effiseg.data.labels import Colour
 from effiseg.data.prepared import Prepared
 from effiseg.report.collect import Results

@@ -9,9 +9,9 @@ import pandas as pd
 
 from effiseg.report.collect import BASELINE, Results, Run
 from effiseg.report.paper import PAPER_ROWS, PaperRow
-from effiseg.report.records import FORMS, Metrics, Profile, Speed
 from effiseg.report.statistics import Difference
 from effiseg.report.summary import RowSummary
+from effiseg.runs.records import FORMS, Metrics, Profile, Speed
 
 COLUMNS = (
     "experiment",
@@ -62,26 +62,25 @@ class Table:
 
 
 def comparison(results: Results) -> pd.DataFrame:
-    """One line per row and seed, then the teacher and the floors; cells where nothing applies are empty."""
-    lines = [_run_cells(results, run) for run in results.runs]
-    teacher = {"experiment": "teacher", "seed": results.config.teacher.seed}
-    lines.append(teacher | _scores(results.teacher) | _costs(results, results.teacher_profile))
+    """One line per row and seed, then the teachers and the floors; cells where nothing applies are empty."""
+    lines = [_run_cells(results, run) | {"delta_miou": results.delta(run)} for run in results.runs]
+    lines += [_run_cells(results, teacher) for teacher in results.teachers]
     lines += [{"experiment": name} | _scores(floor) for name, floor in results.floors]
     frame = pd.DataFrame(lines, columns=list(COLUMNS)).assign(dataset=results.dataset)
     return frame.astype({"seed": "Int64", "best_epoch": "Int64"})
 
 
 def _run_cells(results: Results, run: Run) -> dict[str, object]:
-    return {
+    scores_and_costs = {
         "experiment": run.experiment,
         "seed": run.seed,
-        "delta_miou": results.delta(run),
-        "miou_best": run.metrics.miou_best,
-        "best_epoch": run.info.best_epoch,
         **_scores(run.metrics),
         **_costs(results, results.profiles.get(run.experiment)),
-        **run.info.model_dump(include={"train_minutes", "device", "precision", "images_per_second", "peak_memory_mb"}),
     }
+    if not run.info.epochs:  # fetched
+        return scores_and_costs
+    training = {"best_epoch", "train_minutes", "device", "precision", "images_per_second", "peak_memory_mb"}
+    return scores_and_costs | {"miou_best": run.metrics.miou_best, **run.info.model_dump(include=training)}
 
 
 def _scores(metrics: Metrics) -> dict[str, object]:
@@ -113,9 +112,10 @@ def main_table(results: Results, summaries: Sequence[RowSummary]) -> Table:
         "row", "mIoU", "Δ mIoU", "95 % interval", "verdict", "mIoU ¼ grid", "pixel accuracy", "best mIoU", "best epoch",
         "seeds",
     ]  # fmt: skip
-    scored = {f"teacher ({results.teacher.variant})": results.teacher} | {
-        f"floor: {name.replace('_', ' ')}": floor for name, floor in results.floors
-    }
+    scored: dict[str, Metrics] = {}
+    for run in results.teachers:
+        scored[f"{run.experiment} ({results.config.row(run.experiment).model.variant})"] = run.metrics
+    scored |= {f"floor: {name.replace('_', ' ')}": floor for name, floor in results.floors}
     references = []
     for name, metrics in scored.items():
         scores = [percent([value]) for value in (metrics.miou, metrics.miou_quarter, metrics.pixel_accuracy)]
@@ -149,16 +149,17 @@ def seeds_of(row: RowSummary) -> str:
 
 def class_table(results: Results) -> Table:
     """IoU per class and row, mean over the seeds."""
-    references = [results.teacher, results.floors.largest_class, results.floors.colour_lookup]
+    references: dict[str, Metrics] = {f"*{run.experiment}*": run.metrics for run in results.teachers}
+    references |= {f"*{name.replace('_', ' ')}*": floor for name, floor in results.floors}
     lines = [
         [
             name,
             *(percent((run.metrics.iou[name] for run in results.of(row)), spread=False) for row in results.experiments),
-            *(percent([metrics.iou[name]]) for metrics in references),
+            *(percent([metrics.iou[name]]) for metrics in references.values()),
         ]
         for name in results.data.classes
     ]
-    return Table(["class", *results.experiments, "*teacher*", "*largest class*", "*colour lookup*"], lines)
+    return Table(["class", *results.experiments, *references], lines)
 
 
 def cost_table(results: Results) -> Table:
@@ -179,7 +180,8 @@ def cost_table(results: Results) -> Table:
 
 def speed_tables(results: Results) -> dict[str, Table]:
     """By the size of the input: how fast each row runs, in both forms."""
-    sizes = dict.fromkeys(tuple(speed.size) for speed in results.teacher_profile.speeds)
+    profiles = results.profiles.values()
+    sizes = dict.fromkeys(tuple(speed.size) for profile in profiles for speed in profile.speeds)
     return {dimensions(size): _speed_table(results, list(size)) for size in sizes}
 
 
@@ -196,8 +198,8 @@ def _speed_table(results: Results, size: list[int]) -> Table:
 
 
 def _all_profiles(results: Results) -> dict[str, Profile]:
-    rows = {name: results.profiles[name] for name in results.experiments if name in results.profiles}
-    return rows | {"*teacher*": results.teacher_profile}
+    rows = {name: results.profiles[name] for name in results.experiments}
+    return rows | {f"*{run.experiment}*": results.profiles[run.experiment] for run in results.teachers}
 
 
 def _speed_cells(speed: Speed | None) -> list[str]:
@@ -223,8 +225,9 @@ def paper_table(results: Results) -> Table:
     for name in results.experiments:
         ours = _paper_columns(results, (run.metrics for run in results.of(name)), results.profiles.get(name))
         lines.append([name, *_side_by_side(ours, PAPER_ROWS.get(name))])
-    ours = _paper_columns(results, [results.teacher], results.teacher_profile)
-    lines.append(["*teacher*", *_side_by_side(ours, PAPER_ROWS["teacher"])])
+    for run in results.teachers:
+        ours = _paper_columns(results, [run.metrics], results.profiles.get(run.experiment))
+        lines.append([f"*{run.experiment}*", *_side_by_side(ours, PAPER_ROWS.get(run.experiment))])
     return Table(header, lines)
 
 

@@ -47,7 +47,7 @@ def answer(results: Results, summaries: Sequence[RowSummary]) -> list[str]:
             f"comes from the other {others} classes."
         )
     levels = [f"the {row.experiment} {percent(row.miou)}" for row in summaries if row.verdict == BASELINE]
-    levels += [f"the teacher {percent([results.teacher.miou])}"]
+    levels += [f"the teacher {run.experiment} {percent([run.metrics.miou])}" for run in results.teachers]
     levels += [f"answering each pixel by its colour alone {percent([results.floors.colour_lookup.miou])}"]
     lines.append(f"For scale, mIoU in percent: {', '.join(levels)}.")
     return lines
@@ -153,8 +153,7 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]
 
 def cost_notes(results: Results) -> str:
     """What the counts and speeds are of, and where they were measured."""
-    profiles = [*results.profiles.values(), results.teacher_profile]
-    machines = dict.fromkeys(f"{profile.device}, {profile.precision}" for profile in profiles)
+    machines = dict.fromkeys(f"{profile.device}, {profile.precision}" for profile in results.profiles.values())
     return (
         f"Multiply-adds are of one image at {dimensions(results.config.profile.size)}. GMACs: with attention; "
         "the paper's count leaves attention out. Both stand for the published order of operations; what really runs is "
@@ -197,13 +196,23 @@ def reading(results: Results) -> list[str]:
 
 def provenance(results: Results) -> dict[str, str]:
     """Where the numbers come from."""
-    teacher = results.teacher
-    mean, std = (", ".join(f"{value:g}" for value in values) for values in (teacher.mean, teacher.std))
+    distilled = {*results.config.study.distillation, *results.config.study.assisted}
+    teachers = "; ".join(_teacher(results, run) for run in results.teachers)
     return {
         "git commit": _shared(results, lambda run: run.info.git_commit or "unknown (not in a git repository)"),
         "data digest": f"`{results.data.digest}`",
-        "teacher": f"SegFormer-{teacher.variant.upper()}, source `{teacher.source}`, digest `{teacher.digest}`, "
-        f"input normalisation mean ({mean}), std ({std})",
-        "distilled rows": ", ".join(row for row in results.experiments if results.config.stage_of(row) == "distill")
-        or "none; the teacher is shown for comparison",
+        "teacher": teachers or "none: this study has no teacher",
+        "distilled rows": ", ".join(row for row in results.experiments if row in distilled)
+        or f"none{'; the teacher is shown for comparison' if teachers else ''}",
     }
+
+
+def _teacher(results: Results, run: Run) -> str:
+    row = results.config.row(run.experiment)
+    mean, std = (", ".join(f"{value:g}" for value in values) for values in (row.model.mean, row.model.std))
+    weights = f"weights from `{run.info.origin}`" if run.info.origin else "drawn"
+    trained = f"trained for {run.info.epochs} epochs" if run.info.epochs else "not trained here"
+    return (
+        f"`{run.experiment}`, SegFormer-{row.model.variant.upper()}, {weights}, {trained}, digest "
+        f"`{run.info.weights_digest}`, input normalisation mean ({mean}), std ({std})"
+    )

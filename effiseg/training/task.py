@@ -6,14 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from effiseg.base.schema import Loss, Row
 from effiseg.data.augment import DRAWS, Augmentation
 from effiseg.losses.terms import LOSSES, Setting, Signals
 from effiseg.models.deployed import Deployed, deploy
 from effiseg.models.draws import Draws
 from effiseg.models.initial import FIRST_WEIGHTS
+from effiseg.models.outputs import Outputs
 from effiseg.models.segformer import Segmenter
-from effiseg.outputs import Outputs
-from effiseg.schema import Loss, Row
 
 
 class Task(nn.Module):

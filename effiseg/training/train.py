@@ -1,13 +1,13 @@
 """Train one row with one seed, from nothing or from where a killed run stopped."""
 
 import json
+import math
 import os
 import platform
 import resource
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -16,16 +16,19 @@ from safetensors.torch import save_file
 from transformers import TrainerState, set_seed
 from transformers.trainer import TRAINER_STATE_NAME
 
+from effiseg.base.device import device_name, keep_freed_memory
+from effiseg.base.errors import EffiSegError
+from effiseg.base.schema import Row
 from effiseg.data.prepared import Prepared
-from effiseg.device import device_name, keep_freed_memory
-from effiseg.errors import EffiSegError
 from effiseg.models.deployed import Deployed
-from effiseg.models.segformer import Segmenter, build_model, save_model
-from effiseg.schema import Row
+from effiseg.models.segformer import Segmenter, save_model
+from effiseg.models.start import start_model
 from effiseg.training.batch_norm import share_statistics
 from effiseg.training.callbacks import COMPLETE, Clock, Monitor, OnLog
 from effiseg.training.task import Task
 from effiseg.training.trainer import RowTrainer, best_folder, training_arguments
+
+SCORES = ("miou", "miou_quarter", "pixel_accuracy")
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,13 @@ class Training:
 
     Attributes:
         history: one line per epoch: epoch, step, loss, each term, lr, miou, miou_quarter, pixel_accuracy.
+        origin: the file that the first weights are from; empty where they were drawn.
         best_epoch: the epoch with the highest validation mIoU, counted from 1.
         train_minutes: wall-clock time with the evaluations between epochs, over all resumed parts.
     """
 
     history: pd.DataFrame
+    origin: str
     epochs: int
     steps: int
     best_epoch: int
@@ -48,10 +53,6 @@ class Training:
     device: str
     precision: str
     processes: int
-
-    def record(self) -> dict[str, Any]:
-        """Everything but the history, for a JSON file."""
-        return {key: value for key, value in asdict(self).items() if key != "history"}
 
 
 def train_row(
@@ -65,6 +66,8 @@ def train_row(
     on_log: OnLog,
 ) -> Training | None:
     """Train a row and write `out`: last/ and best/ (models) and, where there are projectors, projectors.safetensors.
+
+    A row of 0 epochs is not trained: both models are what it starts from.
 
     Everything random follows from `seed`: on one CPU, the same call gives the same weights bit for bit, also when it
     was killed and called again with the same `checkpoints` folder. Several processes reach those of one, but for
@@ -84,7 +87,10 @@ def train_row(
     """
     keep_freed_memory()
     set_seed(seed)
-    task = Task(build_model(row.model, data.classes), teacher, row, data.class_weights)
+    model, origin = start_model(row, data.classes)
+    if not row.train.epochs:
+        return _untrained(model, str(origin), row, out)
+    task = Task(model, teacher, row, data.class_weights)
     processes = _processes()
     arguments = training_arguments(row.train, seed, checkpoints, len(data.train), processes)
     # asking joins the processes; each drives one GPU, however many there are
@@ -103,6 +109,7 @@ def train_row(
     history = epoch_history(trainer.state, list(task.weights))
     return Training(
         history=history,
+        origin=str(origin or ""),
         epochs=row.train.epochs,
         steps=trainer.state.global_step,
         best_epoch=int(history["epoch"].iloc[history["miou"].fillna(-1).argmax()]),
@@ -112,6 +119,27 @@ def train_row(
         device=device_name(arguments.device),
         precision=row.train.precision,
         processes=processes,
+    )
+
+
+def _untrained(model: Segmenter, origin: str, row: Row, out: Path) -> Training | None:
+    """A row of 0 epochs: its weights are those that it starts from, written by the first process."""
+    if os.environ.get("RANK", "0") != "0":
+        return None
+    for name in ("last", "best"):
+        save_model(model, out / name)
+    return Training(
+        history=pd.DataFrame(columns=["epoch", "step", "loss", "lr", *SCORES]),
+        origin=origin,
+        epochs=0,
+        steps=0,
+        best_epoch=0,
+        train_minutes=0.0,
+        images_per_second=math.nan,
+        peak_memory_mb=math.nan,
+        device=device_name(torch.device("cpu")),
+        precision=row.train.precision,
+        processes=1,
     )
 
 
@@ -164,7 +192,7 @@ def epoch_history(state: TrainerState, terms: list[str]) -> pd.DataFrame:
     history = weighted.div(losses.groupby("epoch")["steps"].sum(), axis=0)
     history["lr"] = losses.groupby("epoch")["learning_rate"].last()
     scored = logs.dropna(subset=["eval_miou"]).set_index("epoch")
-    for name in ("miou", "miou_quarter", "pixel_accuracy"):
+    for name in SCORES:
         history[name] = scored[f"eval_{name}"]
     history.insert(0, "step", scored["step"].astype(int))
     return history.reset_index()

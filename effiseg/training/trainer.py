@@ -9,12 +9,12 @@ from torch.utils.data import Dataset, Sampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.utils import logging
 
+from effiseg.base.errors import EffiSegError
+from effiseg.base.schema import Train
 from effiseg.data.prepared import Prepared, Split
-from effiseg.errors import EffiSegError
 from effiseg.evaluation.evaluate import evaluate
 from effiseg.models.deployed import deploy
 from effiseg.models.segformer import save_model
-from effiseg.schema import Train
 from effiseg.training.sampler import EpochSampler
 from effiseg.training.task import Task
 

@@ -13,21 +13,21 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from effiseg.base.errors import EffiSegError
+from effiseg.base.schema import Cluster
+from effiseg.cli.progress import PROGRESS, with_progress
 from effiseg.cluster import nodes
 from effiseg.cluster.graph import Graph, Stage, declared, read_graph
 from effiseg.cluster.lock import read_lock, write_lock
 from effiseg.cluster.snapshot import LIMIT, pack
 from effiseg.cluster.view import View
 from effiseg.cluster.watch import last_error, was_killed
-from effiseg.errors import EffiSegError
-from effiseg.pipeline.progress import PROGRESS, with_progress
-from effiseg.schema import Cluster
 from tests.cluster.toy import SETTINGS, Toy, variables
 
 WAITS = """
 import time
 from pathlib import Path
-from effiseg.pipeline import cli
+from effiseg.cli import stage as cli
 
 def main():
     print("begun", flush=True)
@@ -236,7 +236,7 @@ def test_sources_are_what_no_stage_makes() -> None:
     reads = ("stage.py", "/data/camvid", "../camvid", "code", "prepared/train.npy", "models", "data/mine")
     stages = [
         Stage("data/mine.dvc", (), (), ("data/mine",), runs=False),
-        Stage("prepare", (), (), ("prepared", "models/teacher"), runs=True),
+        Stage("prepare", (), (), ("prepared", "runs/teacher-0/model"), runs=True),
         Stage("train", ("prepare",), reads, ("models/a",), runs=True),
     ]
     graph = Graph({stage.name: stage for stage in stages}, frozenset(), "")

@@ -45,8 +45,9 @@ import json, os, signal, sys, time
 from pathlib import Path
 
 import yaml
-from effiseg.pipeline import cli
-from effiseg.pipeline.workspace import checkpoints, whole_folder, write_json
+from effiseg.cli import stage as cli
+from effiseg.base.files import whole_folder, write_json
+from effiseg.runs.checkpoints import checkpoints, identity
 
 def prepare():
     write_json(Path("prepared.json"), {"start": 1})
@@ -54,7 +55,7 @@ def prepare():
 def train(row):
     settings = yaml.safe_load(Path("params.yaml").read_text())["learn"][row]
     value = json.loads(Path("prepared.json").read_text())["start"]
-    with checkpoints(row, settings) as folder, whole_folder(Path("models", row)) as out:
+    with checkpoints(row, identity(settings)) as folder, whole_folder(Path("models", row)) as out:
         state, step = folder / "COMPLETE", 0
         if state.exists():
             step, value = json.loads(state.read_text())["state"]
@@ -89,8 +90,8 @@ cli.run(lambda: globals()[sys.argv[1]](*sys.argv[2:]))
 RUN = """
 import json, sys
 from effiseg.cluster.study import run_study
-from effiseg.pipeline import cli
-from effiseg.schema import Cluster
+from effiseg.cli import stage as cli
+from effiseg.base.schema import Cluster
 
 cli.run(lambda: run_study(Cluster.model_validate(json.loads(sys.argv[2])), sys.argv[1]))
 """

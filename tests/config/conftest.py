@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from effiseg.config import Config, load_config, read_yaml
-from effiseg.errors import EffiSegError
+from effiseg.base.config import Config, load_config, read_yaml
+from effiseg.base.errors import EffiSegError
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from effiseg.config import Config
-from effiseg.schema import Cluster
+from effiseg.base.config import Config
+from effiseg.base.schema import Cluster
 
 
 def test_a_stage_takes_what_it_says_and_else_the_default(shipped: Config) -> None:
@@ -14,6 +14,15 @@ def test_a_stage_takes_what_it_says_and_else_the_default(shipped: Config) -> Non
 
     assert cluster.of("train").model_dump() == {"cpus": 2, "gpus": 0.5, "memory_gb": 4.0}
     assert cluster.of("report").model_dump() == {"cpus": 2, "gpus": "auto", "memory_gb": 4.0}
+
+
+def test_a_variation_of_a_stage_takes_what_the_stage_does_unless_it_says_otherwise(shipped: Config) -> None:
+    resources: dict[str, Any] = {"default": {"cpus": 2, "gpus": "auto", "memory_gb": 4.0}, "profile": {"cpus": "all"}}
+    for own, cpus in (({}, "all"), ({"profile_distilled": {"gpus": 0}}, 2)):
+        cluster = Cluster.model_validate(shipped.cluster.model_dump() | {"resources": resources | own})
+        assert cluster.of("profile_distilled").cpus == cpus
+        assert cluster.of("profile").cpus == "all"
+        assert cluster.of("profiled").cpus == 2
 
 
 @pytest.mark.parametrize(

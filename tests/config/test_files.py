@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effiseg.config import load_config
-from effiseg.errors import EffiSegError
+from effiseg.base.config import load_config
+from effiseg.base.errors import EffiSegError
 
 TEXT = (Path(__file__).parents[2] / "params.yaml").read_text()
 
@@ -75,7 +75,9 @@ def test_what_is_not_yaml_is_told_in_one_line(refused, content):
 ODD_BUT_YAML = {
     "recursive list": "data: &a [*a]",
     "recursive row": TEXT + "\n  new: &a {model: *a}\n",
-    "recursive override": TEXT.replace("overrides: {optimizer: {lr: 1.5e-3}}", "overrides: &a {optimizer: *a}"),
+    "recursive section of a row": TEXT.replace(
+        "train: {epochs: 0, optimizer: {lr: 1.5e-3}}", "train: &a {optimizer: *a}"
+    ),
     "list as key": TEXT + "\n  ? [a, b]\n  : {}\n",
     "date as value": TEXT.replace("root: data/synthetic", "root: 2001-01-01"),
     "line break in a key": TEXT + '\n"a\\nb": 1\n',

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from effiseg.config import Config, load_config, read_yaml
-from effiseg.errors import EffiSegError
+from effiseg.base.config import Config, load_config, read_yaml
+from effiseg.base.errors import EffiSegError
 
 
 def sections_of(kind: type[BaseModel], path: str = "") -> list[tuple[str, type[BaseModel]]]:
@@ -33,9 +33,9 @@ def test_an_unknown_key_of_any_section_is_named_beside_the_allowed_ones(refused,
 @pytest.mark.parametrize(
     ("key", "allowed"),
     [
-        ("experiments.kd.typo", "model, loss and train"),
-        ("experiments.kd.name", "model, loss and train"),
-        ("experiments.kd.data", "model, loss and train"),
+        ("experiments.kd.typo", "model, start, loss and train"),
+        ("experiments.kd.name", "model, start, loss and train"),
+        ("experiments.kd.data", "model, start, loss and train"),
         ("experiments.kd.model.typo", "variant, embedding, norms"),
         ("experiments.kd.model.norms.typo", "patch_embedding, block"),
         (
@@ -43,12 +43,12 @@ def test_an_unknown_key_of_any_section_is_named_beside_the_allowed_ones(refused,
             "weighted_ce, ce, dice, focal, tversky, focal_tversky, kl, cwd, dist, cskd, pekd, feature_mse",
         ),
         ("experiments.kd.train.optimizer.typo", "lr, weight_decay"),
-        ("teacher.overrides.typo", "epochs, batch_size"),
-        ("teacher.overrides.train", "epochs, batch_size"),
-        ("teacher.overrides.augment.typo", "flip, scale, crop, colour"),
+        ("experiments.kd.start.typo", "source, repo, revision, gdrive_id, url, path, sha256"),
+        ("experiments.kd.train.train", "epochs, batch_size"),
+        ("experiments.kd.train.augment.typo", "flip, scale, crop, colour"),
     ],
 )
-def test_an_unknown_key_of_a_row_or_an_override_is_named_beside_the_allowed_ones(refused, edited, key, allowed):
+def test_an_unknown_key_of_a_row_is_named_beside_the_allowed_ones(refused, edited, key, allowed):
     refused(edited({key: {}}), f" {key}: unknown key", allowed)
 
 
@@ -58,7 +58,7 @@ def test_a_missing_key_is_named(refused, edited, key):
 
 
 @pytest.mark.parametrize("value", [None, [None], {"a": {1, 2}}], ids=["null", "list", "mapping"])
-@pytest.mark.parametrize("key", [key for key in KEYS if key != "teacher.overrides"])
+@pytest.mark.parametrize("key", KEYS)
 def test_what_cannot_be_any_value_is_refused_at_every_key(refused, edited, key, value):
     refused(edited({key: value}), f" {key}")
 
@@ -67,7 +67,7 @@ def test_what_cannot_be_any_value_is_refused_at_every_key(refused, edited, key, 
 def test_a_key_that_is_no_text_is_refused_wherever_it_stands(refused, shipped_content, edited, key):
     refused({**shipped_content, key: 1}, "should be")
     refused(edited({"experiments": {**shipped_content["experiments"], key: {}}}), "should be")
-    for path in ("data", "experiments.kd", "experiments.kd.model", "teacher.overrides", "loss.weights"):
+    for path in ("data", "experiments.kd", "experiments.kd.model", "experiments.teacher.start", "loss.weights"):
         parent = shipped_content
         for part in path.split("."):
             parent = parent.get(part, {})

@@ -9,16 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from effiseg.config import merge
+from effiseg.base.config import merge
 
 
 def test_a_row_is_the_base_but_for_what_it_says(shipped):
     base, row = shipped.row("baseline"), shipped.row("tanh")
-    assert (base.model, base.loss, base.train) == (shipped.model, shipped.loss, shipped.train)
+    assert (base.model, base.start, base.loss, base.train) == (
+        shipped.model,
+        shipped.start,
+        shipped.loss,
+        shipped.train,
+    )
     assert row.model.norms.patch_embedding == "dyt"
     assert row.model.norms.block == base.model.norms.block
     assert row.model.model_dump(exclude={"norms"}) == base.model.model_dump(exclude={"norms"})
-    assert (row.loss, row.train) == (base.loss, base.train)
+    assert (row.start, row.loss, row.train) == (base.start, base.loss, base.train)
 
 
 def test_a_change_of_the_base_reaches_every_row_that_does_not_overrule_it(load, edited):
@@ -58,35 +63,47 @@ def test_merging_changes_neither_side_and_the_second_wins(base, differences):
     assert merged.keys() == base.keys() | differences.keys()
 
 
-def test_the_teacher_trains_as_the_baseline_but_for_its_overrides(shipped, load, shipped_content, edited):
-    row = shipped.teacher_row()
-    assert row.train.optimizer.lr == shipped_content["teacher"]["overrides"]["optimizer"]["lr"]
-    own = {"optimizer": {"lr": row.train.optimizer.lr}}
-    assert row.train.model_dump() == merge(shipped.train.model_dump(), own)
-    assert row.model.variant == "b2"
+def test_the_teacher_is_the_base_but_for_its_lines(shipped, shipped_content):
+    row, lines = shipped.row("teacher"), shipped_content["experiments"]["teacher"]
+    assert lines["train"]["optimizer"]["lr"] != shipped.train.optimizer.lr
+    assert row.train.model_dump() == merge(shipped.train.model_dump(), lines["train"])
+    assert row.start.model_dump() == merge(shipped.start.model_dump(), lines["start"])
+    assert (row.model.variant, shipped.model.variant) == ("b2", "b0")
+    assert row.model.model_dump(exclude={"variant"}) == shipped.model.model_dump(exclude={"variant"})
     assert set(row.model.norms.model_dump().values()) == {"layernorm"}
-    deep = load(edited({"teacher.overrides": {"optimizer": {"lr": 0.5}}})).teacher_row().train
-    assert deep.optimizer.lr == 0.5
-    assert deep.optimizer.betas == shipped.train.optimizer.betas
+    assert row.loss == shipped.loss
 
 
-def test_the_teacher_has_plain_norms_and_its_own_normalisation(load, edited):
-    changes = {"model.norms.block": "dyl", "teacher.mean": [0.0, 0.5, 1.0], "teacher.std": [1.0, 2.0, 3.0]}
-    model = load(edited(changes)).teacher_row().model
-    assert set(model.norms.model_dump().values()) == {"layernorm"}
-    assert (model.mean, model.std) == ([0.0, 0.5, 1.0], [1.0, 2.0, 3.0])
+def test_the_teachers_lines_are_its_alone_and_merge_deeply(load, shipped, edited):
+    own = {"mean": [0.0, 0.5, 1.0], "std": [1.0, 2.0, 3.0]}
+    lines = {"model": own, "train": {"optimizer": {"lr": 0.5}}}
+    config = load(edited({"model.norms.block": "dyl", "experiments.teacher": lines}))
+    row, other = config.row("teacher"), config.row("baseline")
+    assert (row.model.mean, row.model.std) == (own["mean"], own["std"])
+    assert (other.model.mean, other.model.std) == (shipped.model.mean, shipped.model.std)
+    assert row.model.norms.block == other.model.norms.block == "dyl"
+    assert (row.train.optimizer.lr, other.train.optimizer.lr) == (0.5, shipped.train.optimizer.lr)
+    assert row.train.optimizer.betas == shipped.train.optimizer.betas
 
 
-def distilling_base(edited: Callable[..., dict[str, Any]], own: float) -> dict[str, Any]:
+def distilling_base(edited: Callable[..., dict[str, Any]], **teacher: Any) -> dict[str, Any]:
     study = {"study.experiments": [], "study.distillation": ["baseline"]}
-    return edited({"loss.weights.kl": 1.0, "loss.weights.weighted_ce": own, **study})
+    return edited({"loss.weights.kl": 1.0, "experiments.teacher": teacher, **study})
 
 
-def test_the_teacher_learns_from_labels_alone_even_when_the_base_distils(load, refused, edited):
-    row = load(distilling_base(edited, own=1.0)).teacher_row()
-    assert row.loss.weights.active() == {"weighted_ce": 1.0}
-    assert not row.loss.needs_teacher
-    refused(distilling_base(edited, own=0.0), "teacher", "labels alone", "loss.weights")
+def test_a_trained_teacher_must_learn_from_labels_alone_even_when_the_base_distils(load, refused, edited):
+    told = "study.teachers: row 'teacher' has a distillation weight (kl) and so needs the teacher; set it to 0"
+    refused(distilling_base(edited), told)
+    config = load(distilling_base(edited, loss={"weights": {"kl": 0.0}}))
+    assert config.row("teacher").loss.weights.active() == {"weighted_ce": 1.0}
+    assert not config.row("teacher").loss.needs_teacher
+    assert config.row("baseline").loss.needs_teacher
+
+
+def test_a_fetched_teacher_learns_nothing_so_a_base_that_distils_serves(load, edited):
+    config = load(distilling_base(edited, start={"source": "file", "path": "x"}, train={"epochs": 0}))
+    assert "loss" not in config.row("teacher").used()
+    assert config.teacher_of("baseline") == ("teacher", 0)
 
 
 @pytest.mark.parametrize(

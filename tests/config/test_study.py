@@ -2,14 +2,15 @@
 
 import pytest
 
-from effiseg.errors import EffiSegError
-from effiseg.schema import DISTILLATION_TERMS
+from effiseg.base.errors import EffiSegError
+from effiseg.base.schema import DISTILLATION_TERMS
+from effiseg.preparation.floors import FLOORS
 
 
-def test_the_shipped_file_loads_and_every_row_and_the_teacher_are_complete(shipped):
+def test_the_shipped_file_loads_and_every_row_is_complete(shipped):
     assert {shipped.row(name).name for name in shipped.experiments} == set(shipped.experiments)
     assert shipped.runs()
-    shipped.teacher_row()
+    assert shipped.teachers() == [("teacher", 0)]
 
 
 def test_the_shipped_rows_say_what_the_paper_says(shipped):
@@ -36,15 +37,16 @@ def test_a_row_name_that_dvc_could_not_address_is_refused(refused, shipped_conte
     )
 
 
-def test_a_row_cannot_take_the_teachers_name(refused, edited):
-    refused(edited({"experiments.teacher": {}}), "experiments.teacher", "another")
+@pytest.mark.parametrize("name", FLOORS)
+def test_a_row_cannot_take_a_floors_name(refused, edited, name):
+    refused(edited({f"experiments.{name}": {}}), f"experiments.{name}", "another")
 
 
 def test_an_unlisted_row_is_checked_too(refused, edited):
     refused(edited({"experiments.spare": {"model": {"variant": "b9"}}}), "experiments.spare.model.variant", "'b0'")
 
 
-@pytest.mark.parametrize("key", ["experiments", "distillation"])
+@pytest.mark.parametrize("key", ["experiments", "teachers", "distillation", "assisted"])
 def test_an_unknown_row_in_the_study_is_refused_beside_the_known_ones(refused, shipped_content, edited, key):
     names = [*shipped_content["study"][key], "nobody"]
     refused(edited({f"study.{key}": names}), f"study.{key}", "'nobody'", ", ".join(shipped_content["experiments"]))
@@ -60,6 +62,11 @@ def test_a_plain_row_among_the_distillations_is_refused(refused, edited):
     refused(edited(changes), "study.distillation", "'tanh'", ", ".join(DISTILLATION_TERMS), "study.experiments")
 
 
+def test_a_plain_row_among_the_assisted_is_refused(refused, edited):
+    changes = {"study.assistant": "kd", "study.assisted": ["tanh"]}
+    refused(edited(changes), "study.assisted", "'tanh'", ", ".join(DISTILLATION_TERMS), "study.experiments")
+
+
 @pytest.mark.parametrize("row", ["tanh", "kd"])
 def test_a_row_in_both_lists_is_refused(refused, shipped_content, edited, row):
     changes = {f"study.{key}": [*shipped_content["study"][key], row] for key in ("experiments", "distillation")}
@@ -68,7 +75,13 @@ def test_a_row_in_both_lists_is_refused(refused, shipped_content, edited, row):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("experiments", ["tanh", "baseline", "tanh"]), ("distillation", ["kd", "kd"]), ("seeds", [0, 1, 0])],
+    [
+        ("experiments", ["tanh", "baseline", "tanh"]),
+        ("teachers", ["teacher", "teacher"]),
+        ("distillation", ["kd", "kd"]),
+        ("assisted", ["cskd", "pekd", "cskd"]),
+        ("seeds", [0, 1, 0]),
+    ],
 )
 def test_what_is_listed_twice_is_refused(refused, edited, key, value):
     refused(edited({f"study.{key}": value}), f"study.{key}", "listed twice", str(value[0]))
@@ -98,15 +111,72 @@ def test_runs_stand_in_the_order_of_the_rows_with_all_seeds_each(load, edited):
     assert config.runs() == [(name, seed) for name in order for seed in (3, 1)]
 
 
-def test_the_stage_of_a_row_is_told_by_its_list(shipped):
-    assert [shipped.stage_of(name) for name in ("baseline", "kd", "dice_focal", "combined")] == [
-        "train",
-        "distill",
-        "train",
-        "distill",
+# --- who teaches whom -------------------------------------------------------------------------------------------------
+
+
+def test_distilled_rows_learn_from_the_first_teacher_and_the_others_from_labels(load, edited):
+    changes = {"study.teachers": ["large", "teacher"], "experiments.large": {"model": {"variant": "b2"}}}
+    config = load(edited(changes | {"study.seeds": [3, 1]}))
+    assert config.teachers() == [("large", 0), ("teacher", 0)]
+    assert [config.teacher_of(name) for name in ("kd", "combined")] == [("large", 0)] * 2
+    assert [config.teacher_of(name) for name in ("baseline", "large", "teacher")] == [None] * 3
+    assert not {"large", "teacher"} & {name for name, _ in config.runs()}
+
+
+CHAIN = {"study.distillation": ["kd"], "study.assistant": "kd", "study.assisted": ["combined"], "study.seeds": [3, 1]}
+
+
+def test_assisted_rows_learn_from_the_assistants_first_seed_and_it_from_the_teacher(load, edited):
+    config = load(edited(CHAIN))
+    assert config.teacher_of("combined") == ("kd", 3)
+    assert config.teacher_of("kd") == ("teacher", 0)
+    assert config.teacher_of("baseline") is None
+    assert [key for key in config.runs() if key[0] in ("kd", "combined")] == [
+        ("kd", 3),
+        ("kd", 1),
+        ("combined", 3),
+        ("combined", 1),
     ]
 
 
+@pytest.mark.parametrize("assistant", ["", "pekd", "baseline", "teacher", "nobody", "combined"])
+def test_an_assistant_that_is_no_distilled_row_is_refused(refused, edited, assistant):
+    refused(edited(CHAIN | {"study.assistant": assistant}), f"study.assistant: '{assistant}' is not in study.distil")
+
+
+def test_without_a_teacher_nothing_can_be_distilled(refused, load, edited):
+    refused(edited({"study.teachers": []}), "study.teachers is empty", "study.distillation: []")
+    config = load(edited({"study.teachers": [], "study.distillation": []}))
+    assert config.teachers() == []
+    assert {config.teacher_of(name) for name in config.experiments} == {None}
+
+
+def test_a_teacher_that_would_need_a_teacher_is_refused(refused, edited):
+    refused(edited({"study.teachers": ["kd_kl"]}), "study.teachers", "'kd_kl'", "kl, cskd, pekd", "set it to 0")
+
+
+def test_a_teacher_among_the_experiments_is_refused(refused, edited):
+    refused(edited({"study.experiments": ["baseline", "teacher"]}), "study.experiments", "'teacher'", "study.teachers")
+
+
 def test_asking_for_an_unknown_row_names_the_rows(shipped):
-    with pytest.raises(EffiSegError, match="no row 'nobody'; rows are: baseline, tanh"):
+    with pytest.raises(EffiSegError, match="no row 'nobody'; rows are: teacher, baseline, tanh"):
         shipped.row("nobody")
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        (
+            {"study.experiments": ["baseline", "teacher"]},
+            "study.experiments: row 'teacher' stands under study.teachers",
+        ),
+        (
+            {"study.assistant": "kd", "study.assisted": ["kd"]},
+            "study.distillation: row 'kd' stands under study.assisted",
+        ),
+        ({"study.distillation": ["teacher", "kd"]}, "study.teachers: row 'teacher' stands under study.distillation"),
+    ],
+)
+def test_a_row_stands_in_one_list(refused, edited, changes, key):
+    refused(edited(changes), key)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from effiseg.schema import LossWeights
+from effiseg.base.schema import LossWeights
 
 NAN, INF = math.nan, math.inf
 WRONG = [
@@ -55,7 +55,7 @@ WRONG = [
     ("loss.cskd.stage_weights", [1, 1, 1], "at least 4 items"),
     ("loss.pekd.stage_weights", [1, 1, 1, -1], "greater than or equal to 0"),
     ("loss.feature_mse.stage_weights", [1] * 5, "at most 4 items"),
-    ("train.epochs", 0, "greater than 0"),
+    ("train.epochs", -1, "greater than or equal to 0"),
     ("train.epochs", 1.0, "valid integer"),
     ("train.epochs", True, "valid integer"),
     ("train.epochs", "12", "valid integer"),
@@ -82,13 +82,14 @@ WRONG = [
     ("train.augment.scale", [0, 1.0], "greater than 0"),
     ("train.augment.crop", [90, 192], "multiple of 32"),
     ("train.augment.colour", 1, "less than 1"),
-    ("teacher.source", "drive", "'train', 'huggingface', 'gdrive', 'url' or 'file'"),
-    ("teacher.variant", "b5", "'b0' or 'b2'"),
-    ("teacher.overrides", [1], "valid dictionary"),
-    ("teacher.revision", 1, "valid string"),
-    ("teacher.min_miou", 1, "less than 1"),
-    ("teacher.min_miou", NAN, "1"),
-    ("teacher.std", [1, 1, INF], "finite"),
+    ("start.source", "drive", "'drawn', 'huggingface', 'gdrive', 'url' or 'file'"),
+    ("start.revision", 1, "valid string"),
+    ("start.path", None, "valid string"),
+    ("study.teachers", "teacher", "valid list"),
+    ("study.assistant", ["kd"], "valid string"),
+    ("study.assisted", "kd", "valid list"),
+    ("study.min_teacher_miou", 1, "less than 1"),
+    ("study.min_teacher_miou", NAN, "1"),
     ("study.experiments", "baseline", "valid list"),
     ("study.seeds", [], "at least 1 item"),
     ("study.seeds", [0.5], "valid integer"),
@@ -103,13 +104,17 @@ WRONG = [
     ("experiments.kd.loss", [1], "valid dictionary"),
     ("experiments.kd.model.norms", "dyt", "valid dictionary"),
     ("experiments.kd.model.norms.block", "dyx", "'layernorm', 'dyt', 'dyl' or 'derf'"),
-    ("experiments.kd.train.epochs", 0, "greater than 0"),
+    ("experiments.kd.train.epochs", -1, "greater than or equal to 0"),
     ("experiments.kd.train.optimizer.betas", [0.9], "at least 2 items"),
     ("experiments.kd.train.accumulation", 3, "not a multiple of accumulation 3"),
-    ("teacher.overrides.epochs", 0, "greater than 0"),
-    ("teacher.overrides.epochs", "many", "valid integer"),
-    ("teacher.overrides.optimizer", None, "valid dictionary"),
-    ("teacher.overrides.optimizer", {"lr": -1}, "greater than 0"),
+    ("experiments.teacher.model.variant", "b5", "'b0' or 'b2'"),
+    ("experiments.teacher.model.std", [1, 1, INF], "finite"),
+    ("experiments.teacher.start.source", "train", "'drawn', 'huggingface', 'gdrive', 'url' or 'file'"),
+    ("experiments.teacher.start", [1], "valid dictionary"),
+    ("experiments.teacher.train", [1], "valid dictionary"),
+    ("experiments.teacher.train.epochs", "many", "valid integer"),
+    ("experiments.teacher.train.optimizer", None, "valid dictionary"),
+    ("experiments.teacher.train.optimizer", {"lr": -1}, "greater than 0"),
 ]
 
 
@@ -126,7 +131,7 @@ def test_the_found_value_is_told_but_not_at_full_length(refused, edited):
 
 
 def test_several_mistakes_are_told_at_once(refused, edited):
-    refused(edited({"model.variant": "b1", "train.epochs": 0}), "model.variant", "train.epochs")
+    refused(edited({"model.variant": "b1", "train.epochs": -1}), "model.variant", "train.epochs")
 
 
 def test_the_papers_class_weights_are_refused_with_camvid(refused, load, edited):
@@ -137,27 +142,42 @@ def test_the_papers_class_weights_are_refused_with_camvid(refused, load, edited)
 @pytest.mark.parametrize(
     ("source", "key"), [("huggingface", "repo"), ("gdrive", "gdrive_id"), ("url", "url"), ("file", "path")]
 )
-def test_a_teacher_source_without_its_key_is_refused_and_with_it_loads(refused, load, edited, source, key):
-    refused(edited({"teacher.source": source, f"teacher.{key}": ""}), f"'{source}'", f"teacher.{key}")
-    assert load(edited({"teacher.source": source, f"teacher.{key}": "something"})).teacher.source == source
+@pytest.mark.parametrize("section", ["start", "experiments.teacher.start"])
+def test_a_source_of_weights_without_its_key_is_refused_and_with_it_loads(refused, load, edited, section, source, key):
+    source_line, key_line = {f"{section}.source": source}, f"{section}.{key}"
+    refused(edited(source_line | {key_line: ""}), f" {section}: source '{source}' needs start.{key}, which is empty")
+    start = load(edited(source_line | {key_line: "something"})).row("teacher" if "." in section else "baseline").start
+    assert (start.source, getattr(start, key)) == (source, "something")
+
+
+def test_a_row_of_no_epochs_needs_weights_from_somewhere(refused, load, edited):
+    told = "train.epochs 0 leaves the row untrained, so start.source must say"
+    refused(edited({"experiments.teacher.start.source": "drawn"}), "experiments.teacher: ", told)
+    refused(edited({"experiments.tanh.train": {"epochs": 0}}), "experiments.tanh: ", told)
+    row = {"start": {"source": "file", "path": "x"}}
+    assert load(edited({"experiments.tanh": row | {"train": {"epochs": 0}}})).row("tanh").train.epochs == 0
+    assert load(edited({"experiments.tanh": row})).row("tanh").train.epochs > 0  # trained on from there
+    refused(edited({"train.epochs": 0}), "experiments.baseline: ", told)
 
 
 @pytest.mark.parametrize("sha256", ["abc", "g" * 64, "a" * 63, "a" * 65, "a" * 64 + "\n", " " + "a" * 63, 1])
 def test_a_malformed_sha256_is_refused(refused, edited, sha256):
-    refused(edited({"teacher.sha256": sha256}), "teacher.sha256")
+    for section in ("start", "experiments.teacher.start"):
+        refused(edited({f"{section}.sha256": sha256}), f" {section}.sha256")
 
 
 @pytest.mark.parametrize("sha256", ["", "a" * 64, "0123456789abcdefABCDEF" + "0" * 42])
 def test_a_well_formed_or_empty_sha256_loads(load, edited, sha256):
-    assert load(edited({"teacher.sha256": sha256})).teacher.sha256 == sha256
+    config = load(edited({"start.sha256": sha256, "experiments.teacher.start.sha256": sha256}))
+    assert config.start.sha256 == config.row("teacher").start.sha256 == sha256
 
 
 @pytest.mark.parametrize(
     ("key", "row"),
     [
-        ("train.augment.crop", "baseline"),
+        ("train.augment.crop", "teacher"),  # the first row
         ("experiments.kd.train", "kd"),
-        ("teacher.overrides", "teacher"),
+        ("experiments.teacher.train", "teacher"),
     ],
 )
 def test_a_crop_larger_than_the_data_is_refused_with_the_row_that_has_it(refused, shipped_content, edited, key, row):
@@ -179,6 +199,6 @@ def test_scientific_notation_without_a_point_is_a_number(load, repository, writt
 
 
 def test_whole_numbers_serve_where_numbers_are_asked(load, edited):
-    config = load(edited({"teacher.mean": [0, 0, 0], "teacher.std": [1, 1, 1], "loss.weights.dice": 1}))
-    assert config.teacher.model().mean == [0.0, 0.0, 0.0]
+    config = load(edited({"model.mean": [0, 0, 0], "model.std": [1, 1, 1], "loss.weights.dice": 1}))
+    assert config.row("teacher").model.mean == [0.0, 0.0, 0.0]
     assert config.loss.weights.active() == {"weighted_ce": 1.0, "dice": 1.0}

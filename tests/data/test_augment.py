@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from kornia.augmentation import ColorJiggle
 from torch import Tensor
 
+from effiseg.base.schema import IGNORE_INDEX, Augment
 from effiseg.data.augment import DRAWS, Augmentation
-from effiseg.schema import IGNORE_INDEX, Augment
 
 SIZE = (64, 128)
 LEVELS = torch.arange(256).mul(7).add(5).clamp_max(250).to(torch.uint8)  # grey level by label; none is black

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from effiseg.base.errors import EffiSegError
 from effiseg.data.predictions import read_predictions, write_predictions
-from effiseg.errors import EffiSegError
 
 
 @pytest.fixture

@@ -8,8 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from effiseg.base.errors import EffiSegError
 from effiseg.data.prepared import Prepared, Split
-from effiseg.errors import EffiSegError
+
+
+@pytest.fixture
+def out(data: Prepared, tmp_path: Path) -> Path:
+    """A sound folder to be damaged."""
+    return Path(shutil.copytree(data.path, tmp_path / "prepared"))
 
 
 def truncate(path: Path) -> None:
@@ -31,24 +37,23 @@ def save_images(out: Path, array: np.ndarray) -> None:
         (lambda out: shutil.rmtree(out), r"index\.json: .*No such file"),
         (lambda out: (out / "index.json").write_text("{"), r"index\.json: .*Invalid JSON"),
         (lambda out: (out / "index.json").write_bytes(b"\xff{}"), r"index\.json: "),
-        (lambda out: rewritten(out, format=2), r"index\.json: .*format Input should be 1"),
+        (lambda out: rewritten(out, format=1), r"index\.json: .*format Input should be 2"),
         (lambda out: rewritten(out, splits={}), r"index\.json: .*expected train and val"),
         (lambda out: rewritten(out, class_weights=[1.0]), r"index\.json: .*19 classes, but another number"),
         (lambda out: rewritten(out, class_weights=[-1.0] * 19), r"index\.json: .*class_weights\.0 "),
         (lambda out: rewritten(out, extra=1), r"index\.json: .*extra"),
         (lambda out: rewritten(out, ignore_index=0), r"index\.json: .*ignore_index"),
-        (lambda out: rewritten(out, size=[8, 8]), r"train/images\.npy: .*expected uint8 of shape \(3, 3, 8, 8\)"),
+        (lambda out: rewritten(out, size=[8, 8]), r"train/images\.npy: .*expected uint8 of shape \(10, 3, 8, 8\)"),
         (lambda out: (out / "train/labels.npy").unlink(), r"train/labels\.npy: .*No such file"),
         (lambda out: truncate(out / "val/images.npy"), r"val/images\.npy: .*"),
         (lambda out: (out / "val/images.npy").write_bytes(b""), r"val/images\.npy: .*"),
         (lambda out: (out / "val/images.npy").write_bytes(b"junk" * 99), r"val/images\.npy: .*"),
-        (lambda out: save_images(out, np.zeros((2, 3, 8, 16))), r"val/images\.npy: .*float64"),
-        (lambda out: save_images(out, np.zeros((2, 3, 8, 16), np.uint8, "F")), r"val/images\.npy: .*"),
+        (lambda out: save_images(out, np.zeros((5, 3, 32, 64))), r"val/images\.npy: .*float64"),
+        (lambda out: save_images(out, np.zeros((5, 3, 32, 64), np.uint8, "F")), r"val/images\.npy: .*"),
         (lambda out: save_images(out, np.array([None])), r"val/images\.npy: .*"),
     ],
 )
-def test_a_damaged_folder_is_refused(out: Path, prepared, damage: Callable[[Path], object], match: str):
-    prepared()
+def test_a_damaged_folder_is_refused(out: Path, damage: Callable[[Path], object], match: str):
     damage(out)
     with pytest.raises(
         EffiSegError, match=match + r".*prepare the data again: `dvc repro --force --single-item prepare`$"

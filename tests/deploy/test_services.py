@@ -33,7 +33,7 @@ def test_runs_and_metrics_are_in_postgresql(tracked: Tracked) -> None:
             "evaluate-baseline-0",
         )
     )
-    written = tracked.study.json("results/train/baseline-0/metrics.json")
+    written = tracked.study.json("runs/baseline-0/metrics.json")
 
     assert {name for name, _ in runs} >= {"study-synthetic", "baseline-0"}, runs
     assert {status for _, status in runs} == {"FINISHED"}

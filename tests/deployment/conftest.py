@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from effiseg.config import load_config
+from effiseg.base.config import load_config
+from effiseg.base.schema import Model
 from effiseg.data.labels import CITYSCAPES
 from effiseg.data.prepared import Prepared, Split
 from effiseg.deployment.card import Card
 from effiseg.deployment.export import Parity, export_files
 from effiseg.models import segformer
 from effiseg.models.segformer import Segmenter, build_model
-from effiseg.schema import Model
 
 WIDTHS = {"hidden_sizes": [4, 8, 10, 16], "depths": [1, 2, 1, 1], "decoder_hidden_size": 12}
 CALIBRATION = 4

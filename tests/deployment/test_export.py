@@ -9,16 +9,16 @@ import torch
 from PIL import Image
 from transformers import AutoImageProcessor, SegformerForSemanticSegmentation, pipeline
 
+from effiseg.base.errors import EffiSegError
+from effiseg.base.schema import Norms
 from effiseg.deployment.checkpoint import open_checkpoint, write_checkpoint
 from effiseg.deployment.export import EXACT, REDUCED, export_files
 from effiseg.deployment.onnx_file import OnnxSegmenter, write_float32, write_int8
 from effiseg.deployment.open import open_model
 from effiseg.deployment.predictor import Predictor
-from effiseg.errors import EffiSegError
 from effiseg.evaluation.evaluate import predict_classes
 from effiseg.models.deployed import deploy
 from effiseg.models.segformer import load_model
-from effiseg.schema import Norms
 from tests.deployment.conftest import CALIBRATION, network
 
 FILES = ["model.onnx", "model_fp16.onnx", "model_int8.onnx"]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from effiseg.base.errors import EffiSegError
 from effiseg.deployment.images import MAX_PIXELS, decode, read_picture
-from effiseg.errors import EffiSegError
 
 GREY = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
 COLOUR = np.stack([GREY, 255 - GREY, np.full_like(GREY, 7)], axis=-1)

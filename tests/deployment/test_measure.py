@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from effiseg.base.errors import EffiSegError
 from effiseg.deployment.export import EXACT
 from effiseg.deployment.measure import forms_of, measure_forms
-from effiseg.errors import EffiSegError
 from effiseg.evaluation.evaluate import evaluate
 
 NAMES = ["torch", "torch_deployed", "torch_deployed_bf16", "onnx", "onnx_fp16", "onnx_int8"]

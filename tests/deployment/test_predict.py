@@ -5,11 +5,11 @@ import pytest
 import torch
 from PIL import Image
 
+from effiseg.base.errors import EffiSegError
 from effiseg.data.labels import CITYSCAPES
 from effiseg.deployment.pictures import coloured, label_file, overlay, write_png
 from effiseg.deployment.predict import find_truths, list_pictures, miou, name_outputs, one_line, predict
 from effiseg.deployment.predictor import Predictor
-from effiseg.errors import EffiSegError
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from effiseg.deployment.report import build_deployment
-from effiseg.errors import EffiSegError
+from effiseg.base.errors import EffiSegError
+from effiseg.report.deployment import build_deployment
 
 STUDY = {"experiments": ["baseline"], "distillation": ["kd"], "seeds": [0]}
 LATENCY = {"torch": 50.0, "torch_deployed": 30.0, "torch_deployed_bf16": 20.0, "onnx": 25.0, "onnx_int8": 50.0}
@@ -75,14 +75,14 @@ def test_the_page_shows_slower_forms_as_such(study, make_config, data):
 
 
 def test_a_row_that_failed_is_left_out_and_named(study, make_config, data):
-    (study / "deployments/distill/kd-0.json").unlink()
+    (study / "runs/kd-0/deployment.json").unlink()
     build_deployment(make_config(study=STUDY), data, study / "reports")
     assert set(pd.read_csv(study / "reports/deployment.csv").experiment) == {"baseline"}
     assert "failed or have not run: kd-0." in (study / "reports/deployment.md").read_text()
 
 
 def test_a_damaged_result_or_none_at_all_is_one_error(study, make_config, data):
-    (study / "deployments/distill/kd-0.json").write_text('{"size": [64, 128]}')
+    (study / "runs/kd-0/deployment.json").write_text('{"size": [64, 128]}')
     with pytest.raises(EffiSegError, match=r"kd-0\.json: forms: .*run `dvc repro`"):
         build_deployment(make_config(study=STUDY), data, study / "reports")
     shutil.rmtree(study / "deployments")

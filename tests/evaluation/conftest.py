@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from effiseg.config import Config
+from effiseg.base.config import Config
 from effiseg.data.labels import CITYSCAPES
 from effiseg.data.prepared import Split
 from effiseg.models.segformer import Segmenter, build_model

@@ -10,8 +10,8 @@ from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as offic
 from cityscapesscripts.helpers.labels import labels as official_labels
 from PIL import Image
 
+from effiseg.base.schema import IGNORE_INDEX
 from effiseg.evaluation.metrics import confusion_matrix, scores
-from effiseg.schema import IGNORE_INDEX
 
 NAMES = ["road", "sky", "car"]
 EVALUATED = [label for label in official_labels if not label.ignoreInEval]

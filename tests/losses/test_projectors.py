@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from effiseg.base.schema import Loss
 from effiseg.losses.distillation import cosine_guided_distillation
 from effiseg.losses.terms import Cskd, Setting, Signals
-from effiseg.outputs import Outputs
-from effiseg.schema import Loss
+from effiseg.models.outputs import Outputs
 
 STUDENT, TEACHER = [2, 3, 4, 5], [4, 5, 6, 7]
 

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
+from effiseg.base.schema import IGNORE_INDEX
 from effiseg.losses.supervised import dice_loss, focal_loss, tversky_loss, weighted_cross_entropy
-from effiseg.schema import IGNORE_INDEX
 
 CLASSES = 4
 WEIGHTS = torch.tensor([0.5, 2.0, 4.0, 1.0])

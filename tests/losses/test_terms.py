@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from effiseg.base.schema import DISTILLATION_TERMS, Loss, LossWeights
 from effiseg.losses.supervised import tversky_loss
 from effiseg.losses.terms import LOSSES, Setting, Signals
-from effiseg.outputs import Outputs
-from effiseg.schema import DISTILLATION_TERMS, Loss, LossWeights
+from effiseg.models.outputs import Outputs
 
 CLASSES = 3
 STUDENT, TEACHER = [2, 3, 4, 5], [4, 5, 6, 7]

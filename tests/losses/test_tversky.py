@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
+from effiseg.base.schema import IGNORE_INDEX
 from effiseg.losses.supervised import dice_loss, tversky_loss
-from effiseg.schema import IGNORE_INDEX
 
 CLASSES = 4
 seeds = st.integers(0, 2**31)

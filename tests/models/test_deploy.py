@@ -13,11 +13,11 @@ from torch import nn
 from transformers import SegformerForSemanticSegmentation
 from transformers.models.segformer.modeling_segformer import SegformerDropPath
 
+from effiseg.base.schema import Norms
 from effiseg.models import deploy
 from effiseg.models.norms import DyL
+from effiseg.models.outputs import Outputs
 from effiseg.models.segformer import build_model, transformers_config
-from effiseg.outputs import Outputs
-from effiseg.schema import Norms
 
 PLACES = list(Norms.model_fields)
 NORM_NAMES = ["layernorm", "dyt", "dyl", "derf"]

@@ -8,9 +8,9 @@ import onnxruntime
 import pytest
 import torch
 
-from effiseg.errors import EffiSegError
+from effiseg.base.errors import EffiSegError
+from effiseg.deployment.graph_export import export_onnx
 from effiseg.models.deployed import deploy
-from effiseg.models.export import export_onnx
 from effiseg.models.segformer import build_model
 
 pytestmark = pytest.mark.usefixtures("tiny")

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from effiseg.base.schema import Norms
 from effiseg.models.norms import NORMS, Derf, DyL, DyT, norm_places, swap_norms, take_apart
 from effiseg.models.segformer import build_model
-from effiseg.schema import Norms
 
 CLASSES = [f"class {index}" for index in range(19)]
 TANH = {"patch_embedding": "dyt"}

@@ -7,10 +7,10 @@ import pytest
 import torch
 from transformers import SegformerForSemanticSegmentation
 
-from effiseg.errors import EffiSegError
+from effiseg.base.errors import EffiSegError
+from effiseg.base.schema import Norms
 from effiseg.models import segformer
 from effiseg.models.segformer import build_model, load_model, read_model_config, save_model
-from effiseg.schema import Norms
 
 CHOICES = ("layernorm", "dyt", "dyl")
 MIXTURES = [dict(zip(Norms.model_fields, norms, strict=True)) for norms in itertools.product(CHOICES, repeat=4)]

@@ -6,9 +6,9 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
-from effiseg.config import Config, merge, read_yaml
+from effiseg.base.config import Config, merge, read_yaml
+from effiseg.base.errors import EffiSegError
 from effiseg.data.labels import LABEL_SPACES
-from effiseg.errors import EffiSegError
 from effiseg.models import Deployed, build_student, deploy
 from effiseg.models.norms import norm_places
 

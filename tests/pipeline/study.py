@@ -18,9 +18,10 @@ TINY = {
     "data.size": [32, 64],
     "train": {"epochs": 2, "batch_size": 4},
     "train.augment.crop": [32, 64],
-    "teacher": {"source": "train", "overrides": {"epochs": 1}, "min_miou": 0.0},
+    "experiments.teacher.start": {"source": "drawn", "path": "", "sha256": ""},
+    "experiments.teacher.train": {"epochs": 1},
     "profile": {"size": [64, 128], "repeats": 2},
-    "study": {"experiments": ["baseline"], "distillation": ["kd"]},
+    "study": {"experiments": ["baseline"], "distillation": ["kd"], "min_teacher_miou": 0.0},
 }
 
 

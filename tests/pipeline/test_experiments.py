@@ -13,7 +13,7 @@ import pytest
 from tests.pipeline.study import Study, ran, restored
 
 NEW_ROW = ("-S", "+experiments.mine={train: {optimizer: {lr: 0.002}}}", "-S", "study.experiments=[baseline,mine]")
-MINE = {"train@mine-0", "evaluate@mine-0", "profile@mine", "deploy@mine-0"}
+MINE = {"rows", "train@mine-0", "evaluate@mine-0", "profile@mine-0", "deploy@mine-0"}
 QUEUED = {"weak": ("-S", "experiments.kd.loss.weights.cskd=0.5"), "fresh": NEW_ROW}
 
 
@@ -62,9 +62,9 @@ def test_the_same_experiment_in_a_temporary_folder_comes_from_the_run_cache(temp
 
 def test_experiments_are_in_the_repositorys_mlflow_under_their_names(queued: Study, temporary: str) -> None:
     names = [name for (name,) in queued.query("SELECT name FROM runs WHERE name LIKE '%/%'")]
-    ends = ("predict", "deployment", "report", "study-synthetic")
-    weak = {f"{stage}/weak" for stage in ("kd-0", "evaluate-kd-0", "deploy-kd-0", *ends)}
-    fresh = {f"{stage}/fresh" for stage in ("mine-0", "evaluate-mine-0", "profile-mine", "deploy-mine-0", *ends)}
+    ends = ("predict", "deployment", "report")
+    weak = {f"{stage}/weak" for stage in ("kd-0", *ends)}
+    fresh = {f"{stage}/fresh" for stage in ("mine-0", *ends)}
 
     # what comes from the run cache makes no second run
     again = {f"{stage}/again" for stage in ends if stage != "predict"}
@@ -95,13 +95,13 @@ def test_parallel_trainings_do_not_choke_each_other(queued: Study) -> None:
 def test_experiments_are_shown_with_their_settings_and_scores(shown: dict[str, Any]) -> None:
     assert set(shown) == {*QUEUED, "again"}
     assert shown["weak"]["params"]["params.yaml"]["data"]["experiments"]["kd"]["loss"]["weights"]["cskd"] == 0.5
-    assert 0 <= shown["fresh"]["metrics"]["results/train/mine-0/metrics.json"]["data"]["miou"] <= 1
+    assert 0 <= shown["fresh"]["metrics"]["runs/mine-0/metrics.json"]["data"]["miou"] <= 1
 
 
 def test_metrics_of_an_experiment_differ_from_those_of_the_study(queued: Study) -> None:
     difference = json.loads(queued.dvc("metrics", "diff", "--json", "main", "weak").stdout)
 
-    assert set(difference) == {"results/distill/kd-0/metrics.json"}
+    assert set(difference) == {"runs/kd-0/metrics.json"}
 
 
 def test_plots_are_written(queued: Study) -> None:

@@ -36,13 +36,13 @@ def tell_story(study: Study, folder: Path) -> Story:
 
 
 def test_two_processes_train_one_row_through_dvc(story: Story) -> None:
-    folder = story.study.folder / "models/train/baseline-0"
-    record = story.study.json("history/train/baseline-0.json")
+    folder = story.study.folder / "runs/baseline-0/model"
+    record = story.study.json("runs/baseline-0/record.json")
 
     assert ran(story.log) == ["train@baseline-0"]
     assert (record["processes"], record["steps"], record["epochs"]) == (2, 4, 2)
     assert all((folder / which / "model.safetensors").is_file() for which in ("last", "best"))
-    assert len((story.study.folder / "history/train/baseline-0.csv").read_text().splitlines()) == 3
+    assert len((story.study.folder / "runs/baseline-0/history.csv").read_text().splitlines()) == 3
     assert list((story.study.folder / ".ckpt").glob("*/")) == []
 
 

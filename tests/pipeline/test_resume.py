@@ -17,8 +17,8 @@ from tests.pipeline.study import Study
 
 LONG = {"train.epochs": 40}
 TRAIN = ("repro", "--single-item", "train@baseline-0")
-WEIGHTS = "models/train/baseline-0/last/model.safetensors"
-HISTORY = "history/train/baseline-0.csv"
+WEIGHTS = "runs/baseline-0/model/last/model.safetensors"
+HISTORY = "runs/baseline-0/history.csv"
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def test_a_resumed_training_goes_on_in_its_mlflow_run(story: Story) -> None:
 
 def test_a_finished_training_leaves_no_checkpoints(story: Story) -> None:
     assert list((story.broken.folder / ".ckpt").glob("*/")) == []
-    assert list((story.broken.folder / "models/train").glob(".*")) == []
+    assert list((story.broken.folder / "runs/baseline-0").glob(".*.partial")) == []
 
 
 def test_a_second_trainer_is_refused(story: Story) -> None:

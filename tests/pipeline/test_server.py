@@ -69,17 +69,17 @@ def test_a_training_outlives_its_server_with_one_warning(story: Story) -> None:
 
 
 def test_a_training_without_its_server_writes_everything(story: Story) -> None:
-    record = story.study.json("history/train/baseline-0.json")
-    history = (story.study.folder / "history/train/baseline-0.csv").read_text()
+    record = story.study.json("runs/baseline-0/record.json")
+    history = (story.study.folder / "runs/baseline-0/history.csv").read_text()
 
     assert record["epochs"] == EPOCHS
     assert len(history.splitlines()) == EPOCHS + 1
-    assert (story.study.folder / "models/train/baseline-0/last/model.safetensors").is_file()
+    assert (story.study.folder / "runs/baseline-0/model/last/model.safetensors").is_file()
 
 
 def test_a_dead_server_does_not_hold_the_training_up(story: Story) -> None:
     # a call that fails costs seconds; at each of the 120 logs it would add minutes
-    assert story.study.json("history/train/baseline-0.json")["train_minutes"] < 1
+    assert story.study.json("runs/baseline-0/record.json")["train_minutes"] < 1
 
 
 @contextmanager

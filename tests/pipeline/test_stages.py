@@ -23,7 +23,7 @@ def test_stages_by_hand_make_what_dvc_made(copy: Study) -> None:
     lock = yaml.safe_load((copy.folder / "dvc.lock").read_text())["stages"]
     commands = [stage["cmd"].split() for stage in lock.values()]
     assert {tuple(command[:2]) for command in commands} == {("python", "-m")}
-    changing = re.compile(r"profiles/|deployments/|predictions|history/.*json|reports")  # speeds and durations
+    changing = re.compile(r"runs/.*/(profile|deployment|record)\.json|predictions|reports")  # speeds and durations
 
     copy.python(RUN_ALL.replace("COMMANDS", repr(commands)))
 
@@ -36,7 +36,7 @@ def test_stages_by_hand_make_what_dvc_made(copy: Study) -> None:
 @pytest.mark.parametrize(
     ("changes", "command", "message"),
     [
-        ({"train": {"epochs": 0}}, BASELINE, "params.yaml: train.epochs: "),
+        ({"train": {"epochs": -1}}, BASELINE, "params.yaml: train.epochs: "),
         ({"train": {"epoch": 1}}, ("prepare",), "params.yaml: train.epoch: unknown key"),
         ({}, ("evaluate", "--experiment", "nope", "--seed", "0"), "experiments: there is no row 'nope'"),
         ({"study.experiments": ["baseline", "kd"]}, ("report",), "params.yaml: study.experiments: row 'kd'"),
@@ -70,7 +70,7 @@ def test_missing_data_is_one_error_line(copy: Study) -> None:
 
 
 def test_debugging_shows_the_traceback(copy: Study) -> None:
-    copy.edit({"train": {"epochs": 0}})
+    copy.edit({"train": {"epochs": -1}})
 
     done = copy.stage("synthesize", EFFISEG_DEBUG="1")
 
@@ -85,9 +85,8 @@ def test_dvc_names_an_unknown_row(copy: Study) -> None:
     done = copy.dvc("repro", check=False)
 
     assert done.returncode != 0
-    assert ran(done.stdout) == []
-    # when earlier stages need not run, DVC itself is the first to miss the row
-    assert "Parameters 'experiments.nope' are missing from 'params.yaml'" in done.stderr
+    assert ran(done.stdout) == ["rows"]
+    assert "error: params.yaml: study.experiments: there is no row 'nope'; rows are: teacher, baseline" in done.stderr
 
 
 def test_dvc_shows_the_error_line_of_a_stage(copy: Study) -> None:
@@ -97,7 +96,18 @@ def test_dvc_shows_the_error_line_of_a_stage(copy: Study) -> None:
 
     assert done.returncode != 0
     assert ran(done.stdout) == ["synthesize"]
-    assert "error: params.yaml: study.experiments: there is no row 'nope'; rows are: baseline" in done.stderr
+    assert "error: params.yaml: study.experiments: there is no row 'nope'; rows are: teacher, baseline" in done.stderr
+
+
+def test_nothing_learns_from_a_weak_teacher(copy: Study) -> None:
+    copy.edit({"study.min_teacher_miou": 0.99, "train.optimizer.lr": 0.001})
+
+    done = copy.dvc("repro", "distill@kd-0", check=False)
+
+    assert done.returncode != 0
+    assert ran(done.stdout) == ["rows", "teach@teacher-0", "evaluate_teachers@teacher-0"]
+    assert "error: study.min_teacher_miou: the teacher 'teacher' (drawn) reaches mIoU 0.0" in done.stderr
+    assert not (copy.folder / "runs/teacher-0/metrics.json").exists()
 
 
 def _listing(study: Study) -> dict[Path, int]:

@@ -1,4 +1,4 @@
-"""The teacher from a checkpoint: fetched, loaded strictly, measured, and only then written."""
+"""A row that is fetched, not trained: loaded strictly, and only then written."""
 
 import json
 import threading
@@ -13,17 +13,19 @@ import pytest
 import torch
 from transformers import SegformerForSemanticSegmentation
 
-from effiseg.config import Config
+from effiseg.base.config import Config
+from effiseg.base.errors import EffiSegError
 from effiseg.data.prepared import Prepared
-from effiseg.errors import EffiSegError
-from effiseg.evaluation.evaluate import evaluate
 from effiseg.models.segformer import load_model, transformers_config
-from effiseg.models.weights import digest
-from effiseg.pipeline.teacher import HISTORY, METRICS, MODELS, PROFILE, make_teacher
-from tests.models.test_weight_layouts import original
+from effiseg.runs.places import Place
+from effiseg.runs.study import refuse_weak_teacher
+from effiseg.runs.training import train_run
+from effiseg.weights.files import digest
+from tests.weights.test_weight_layouts import original
 
-CPU = torch.device("cpu")
-WRITTEN = ("models", "results", "history", "profiles")
+TEACHER = Place("teacher", 0)
+
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 Make = Callable[..., Path]
 
@@ -55,11 +57,13 @@ def folder(tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def make(folder: Path, make_config: Callable[..., Config], data: Prepared) -> Make:
-    """Runs the stage with these settings of the teacher, and returns the working directory."""
+    """Runs the stage for a teacher that starts from these weights, and returns the working directory."""
 
-    def run(**teacher: Any) -> Path:
-        config = make_config(teacher={"variant": "b0", "min_miou": 0.0, "source": "file", "sha256": ""} | teacher)
-        make_teacher(config, data, CPU)
+    def run(variant: str = "b0", mean: Sequence[float] = MEAN, std: Sequence[float] = STD, **start: Any) -> Path:
+        model = {"variant": variant, "mean": list(mean), "std": list(std)}
+        row = {"model": model, "start": {"source": "file", "sha256": ""} | start, "train": {"epochs": 0}}
+        config = make_config(experiments={"teacher": row})
+        train_run(config, config.row("teacher"), 0, data)
         return folder
 
     return run
@@ -70,7 +74,7 @@ def network_of(make_config: Callable[..., Config], data: Prepared) -> Callable[.
     """transformers' own SegFormer with random weights; void is the class behind the others, where asked for."""
 
     def build(variant: str = "b0", *, void: bool = False) -> SegformerForSemanticSegmentation:
-        model = make_config(teacher={"variant": variant}).teacher.model()
+        model = make_config(model={"variant": variant}).model
         classes = [*data.classes, "void"] if void else data.classes
         return SegformerForSemanticSegmentation(transformers_config(model, classes)).eval()
 
@@ -92,14 +96,14 @@ def read(path: Path) -> dict[str, Any]:
 def assert_same_function(
     network: SegformerForSemanticSegmentation,
     data: Prepared,
-    mean: Sequence[float] = (0.485, 0.456, 0.406),
-    std: Sequence[float] = (0.229, 0.224, 0.225),
+    mean: Sequence[float] = MEAN,
+    std: Sequence[float] = STD,
 ) -> None:
     """The teacher answers as the network does on pixels normalised beforehand, void left out."""
     images = torch.tensor(data.val.images[:2])
     channels = torch.tensor([mean, std]).view(2, 1, 3, 1, 1)
     expected = network((images / 255 - channels[0]) / channels[1]).logits[:, : data.num_classes]
-    torch.testing.assert_close(load_model(MODELS / "last")(images), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(load_model(TEACHER.last)(images), expected, atol=1e-4, rtol=1e-4)
 
 
 def assert_refused(make: Make, match: str, **teacher: Any) -> str:
@@ -108,8 +112,8 @@ def assert_refused(make: Make, match: str, **teacher: Any) -> str:
         make(**teacher)
     message = str(caught.value)
     assert len(message.splitlines()) == 1
-    assert not any(path.is_file() for name in WRITTEN for path in Path(name).rglob("*"))
-    assert not MODELS.exists()
+    assert not any(path.is_file() for path in TEACHER.folder.rglob("*"))
+    assert not TEACHER.model.exists()
     return message
 
 
@@ -123,7 +127,6 @@ def test_a_transformers_checkpoint_becomes_the_teacher(
     network.save_pretrained(folder / "source")
     make(variant="b2", path=str(folder / "source" / "model.safetensors"))
     assert_same_function(network, data)
-    assert read(METRICS)["params_m"] == pytest.approx(27.361235)
 
 
 def test_an_original_checkpoint_with_a_void_output_becomes_the_teacher(
@@ -136,33 +139,31 @@ def test_an_original_checkpoint_with_a_void_output_becomes_the_teacher(
     torch.save({"epoch": 3, "state_dict": tensors}, folder / "model.pth")
     make(path=str(folder / "model.pth"), mean=[0.0, 0.0, 0.0], std=[1.0, 1.0, 1.0])
     assert_same_function(network, data, [0.0, 0.0, 0.0], [1.0, 1.0, 1.0])
-    assert (read(METRICS)["mean"], read(METRICS)["std"]) == ([0, 0, 0], [1, 1, 1])
+    config = read(TEACHER.last / "config.json")["effiseg"]
+    assert (config["mean"], config["std"]) == ([0, 0, 0], [1, 1, 1])
 
 
-def test_what_is_recorded_is_what_was_measured(make: Make, checkpoint: Path, data: Prepared, capsys):
+def test_what_is_recorded(make: Make, checkpoint: Path, data: Prepared, capsys):
     make(path=str(checkpoint))
-    assert digest(checkpoint) in capsys.readouterr().out  # to be put into teacher.sha256
-    metrics, weights = read(METRICS), MODELS / "last" / "model.safetensors"
-    report = evaluate(load_model(MODELS / "last"), data.val, data.classes, batch_size=4, device=CPU).report()
-    assert {name: metrics[name] for name in ("miou", "miou_quarter", "pixel_accuracy")} == {
-        name: report[name] for name in ("miou", "miou_quarter", "pixel_accuracy")
-    }
-    assert {name: value for name, value in metrics["iou"].items() if value is not None} == {
-        name: value for name, value in report["iou"].items() if value == value
-    }
-    assert (metrics["digest"], metrics["source"], metrics["variant"]) == (digest(weights), "file", "b0")
-    assert metrics["mean"] == [0.485, 0.456, 0.406]
-    assert metrics["std"] == [0.229, 0.224, 0.225]
-    costs = read(PROFILE)
-    forms = [(speed["form"], speed["size"]) for speed in costs["speeds"]]
-    assert forms == [(form, size) for size in ([64, 128], [32, 64]) for form in ("trained", "deployed")]
-    assert {key: metrics[key] for key in ("params_m", "gmacs", "gmacs_paper")} == {
-        key: costs[key] for key in ("params_m", "gmacs", "gmacs_paper")
-    }
-    history = read(HISTORY.with_suffix(".json"))
-    assert (history["origin"], history["sha256"]) == (str(checkpoint), digest(checkpoint))
-    assert (history["data_digest"], history["epochs"]) == (data.digest, None)
-    assert HISTORY.with_suffix(".csv").read_text() == "epoch,step,loss,lr,miou,miou_quarter,pixel_accuracy\n"
+    assert digest(checkpoint) in capsys.readouterr().out  # to be put into start.sha256
+    record, weights = read(TEACHER.record), TEACHER.last / "model.safetensors"
+    assert (record["origin"], record["weights_digest"]) == (str(checkpoint), digest(weights))
+    assert (record["data_digest"], record["epochs"], record["steps"]) == (data.digest, 0, 0)
+    assert TEACHER.history.read_text() == "epoch,step,loss,lr,miou,miou_quarter,pixel_accuracy\n"
+    assert (TEACHER.best / "model.safetensors").read_bytes() == weights.read_bytes()
+
+
+def test_weights_that_are_fetched_can_be_trained_on(
+    checkpoint: Path, make_config: Callable[..., Config], data: Prepared
+):
+    start = {"source": "file", "path": str(checkpoint)}
+    config = make_config(experiments={"mine": {"start": start, "train": {"epochs": 1, "optimizer": {"lr": 1e-9}}}})
+    train_run(config, config.row("mine"), 0, data)
+    before = SegformerForSemanticSegmentation.from_pretrained(checkpoint.parent).state_dict()
+    for name, tensor in load_model(Place("mine", 0).last).network.named_parameters():
+        torch.testing.assert_close(tensor.detach(), before[name], atol=1e-6, rtol=0)
+    record = read(Place("mine", 0).record)
+    assert (record["origin"], record["steps"]) == (str(checkpoint), 3)
 
 
 def test_a_second_teacher_replaces_the_first(
@@ -173,29 +174,37 @@ def test_a_second_teacher_replaces_the_first(
     data: Prepared,
 ):
     make(path=str(checkpoint))
-    first = read(METRICS)["digest"]
+    first = read(TEACHER.record)["weights_digest"]
     network = network_of()
     network.save_pretrained(folder / "other")
     make(path=str(folder / "other" / "model.safetensors"))
     assert_same_function(network, data)
-    assert read(METRICS)["digest"] != first
+    assert read(TEACHER.record)["weights_digest"] != first
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_teacher_below_the_bound_is_refused_and_nothing_is_written(make: Make, checkpoint: Path):
-    message = assert_refused(make, r"teacher\.min_miou: .* expected at least 0\.5", path=str(checkpoint), min_miou=0.5)
-    assert "mIoU 0.0" in message
-    (run,) = mlflow.search_runs(
-        experiment_names=["effiseg"], order_by=["start_time DESC"], max_results=1, output_format="list"
-    )
-    assert (run.info.run_name, run.info.status) == ("teacher", "FAILED")
+def test_a_teacher_below_the_bound_is_refused(make_config: Callable[..., Config]):
+    config = make_config(study={"min_teacher_miou": 0.5})
+    teacher, student = config.row("teacher"), config.row("baseline")
+    with pytest.raises(EffiSegError, match=r"study\.min_teacher_miou: .*'teacher' \(file\).* at least 0\.5") as caught:
+        refuse_weak_teacher(config, teacher, 0.49)
+    assert "mIoU 0.4900" in str(caught.value)
+    refuse_weak_teacher(config, teacher, 0.5)
+    refuse_weak_teacher(config, student, 0.1)  # a bound for teachers alone
+
+
+def test_a_fetch_that_fails_is_a_failed_run(make: Make, folder: Path):
+    assert_refused(make, "neither a checkpoint", path="nowhere.pth")
+    query = {"experiment_names": ["effiseg-synthetic"], "order_by": ["start_time DESC"], "max_results": 1}
+    (run,) = mlflow.search_runs(**query, output_format="list")
+    assert (run.info.run_name, run.info.status) == ("teacher-0", "FAILED")
 
 
 def test_a_folder_that_transformers_wrote_becomes_the_teacher(make: Make, checkpoint: Path):
     make(path=str(checkpoint.parent))
-    assert read(HISTORY.with_suffix(".json"))["origin"] == str(checkpoint)
+    assert read(TEACHER.record)["origin"] == str(checkpoint)
 
 
 def test_a_checkpoint_of_another_variant_is_refused_with_names(make: Make, checkpoint: Path):
@@ -206,13 +215,13 @@ def test_a_checkpoint_of_another_variant_is_refused_with_names(make: Make, check
 
 
 def test_a_missing_file_is_refused(make: Make, folder: Path):
-    assert_refused(make, r"teacher\.path: .*nowhere\.pth is neither a checkpoint nor", path=str(folder / "nowhere.pth"))
+    assert_refused(make, r"start\.path: .*nowhere\.pth is neither a checkpoint nor", path=str(folder / "nowhere.pth"))
     assert_refused(make, r"nor a folder with model\.safetensors or pytorch_model\.bin", path=str(folder))
 
 
 def test_a_file_with_another_digest_is_refused(make: Make, checkpoint: Path):
     found = digest(checkpoint)
-    assert_refused(make, f"teacher.sha256: .* has {found}, expected {'0' * 64}", path=str(checkpoint), sha256="0" * 64)
+    assert_refused(make, f"start.sha256: .* has {found}, expected {'0' * 64}", path=str(checkpoint), sha256="0" * 64)
     make(path=str(checkpoint), sha256=found.upper())
 
 
@@ -236,29 +245,8 @@ def url(checkpoint: Path) -> Iterator[str]:
 
 def test_a_url_with_the_right_digest_becomes_the_teacher(make: Make, url: str, checkpoint: Path):
     make(source="url", url=url, sha256=digest(checkpoint))
-    history = read(HISTORY.with_suffix(".json"))
-    assert history["sha256"] == digest(checkpoint)
-    assert Path(history["origin"]).parent.name == ".downloads"
-    assert read(METRICS)["source"] == "url"
-    assert not (MODELS / "best").exists()
+    assert Path(read(TEACHER.record)["origin"]).parent.name == ".downloads"
 
 
 def test_a_url_with_a_wrong_digest_is_refused(make: Make, url: str):
     assert_refused(make, "0" * 64, source="url", url=url, sha256="0" * 64)
-
-
-# --- trained here -----------------------------------------------------------------------------------------------------
-
-
-def test_a_trained_teacher_below_the_bound_keeps_its_checkpoints(make: Make, folder: Path):
-    settings = {"source": "train", "overrides": {"epochs": 1}}
-    assert_refused(make, r"teacher\.min_miou: the teacher \(train\)", min_miou=0.9, **settings)
-    assert len(list(folder.glob(".ckpt/teacher-*/checkpoint-3"))) == 1
-    # lowering the bound does not train again
-    weights = next(folder.glob(".ckpt/teacher-*/checkpoint-3")) / "model.safetensors"
-    trained = weights.stat().st_mtime_ns
-    make(min_miou=0.0, **settings)
-    assert (MODELS / "last" / "model.safetensors").stat().st_mtime_ns > trained
-    assert read(METRICS)["source"] == "train"
-    assert read(HISTORY.with_suffix(".json"))["steps"] == 3
-    assert not list(folder.glob(".ckpt/teacher-*/checkpoint-3"))

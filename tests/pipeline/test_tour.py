@@ -22,8 +22,8 @@ import requests
 from PIL import Image
 
 from effiseg.__main__ import main
+from effiseg.cli import stage as cli
 from effiseg.data.labels import CITYSCAPES
-from effiseg.pipeline import cli
 from tests.pipeline.study import Study, environment
 
 PICTURE = "data/synthetic/leftImg8bit/val/eschenmark/eschenmark_000000_000019_leftImg8bit.png"
@@ -167,10 +167,7 @@ def test_the_tour_writes_what_it_says(story: Story) -> None:
 
 
 def test_the_registered_row_is_that_of_the_highest_miou(story: Story) -> None:
-    scores = {
-        name: story.study.json(f"results/{group}/{name}/metrics.json")["miou"]
-        for group, name in (("train", "baseline-0"), ("distill", "kd-0"))
-    }
+    scores = {name: story.study.json(f"runs/{name}/metrics.json")["miou"] for name in ("baseline-0", "kd-0")}
     tags = dict(story.study.query("SELECT key, value FROM model_version_tags WHERE name = 'effiseg-synthetic'"))
     aliases = story.study.query("SELECT alias, version FROM registered_model_aliases WHERE name = 'effiseg-synthetic'")
 
@@ -245,10 +242,10 @@ def test_an_unknown_registered_model_is_one_error_line(study: Study) -> None:
 
 
 def test_a_model_that_is_not_there_says_what_to_run(copy: Study) -> None:
-    (copy.folder / "models/distill/kd-0/last/config.json").unlink()
-    (copy.folder / "history/train/baseline-0.json").unlink()
+    (copy.folder / "runs/kd-0/model/last/config.json").unlink()
+    (copy.folder / "runs/baseline-0/record.json").unlink()
 
-    for name, message in (("kd-0", "models/distill/kd-0/last"), ("baseline-0", "history/train/baseline-0.json: not")):
+    for name, message in (("kd-0", "runs/kd-0/model/last"), ("baseline-0", "runs/baseline-0/record.json: not")):
         done = copy.run("python", "-m", "effiseg", "export", name, check=False)
         assert done.returncode == 1
         assert done.stderr.startswith(f"error: {message}")

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from effiseg.config import Config, merge, read_yaml
+from effiseg.base.config import Config, merge, read_yaml
 from effiseg.data.labels import CAMVID, CITYSCAPES
+from effiseg.runs.places import Place
 
 REPOSITORY = Path(__file__).parents[2]
 DATA_DIGEST = hashlib.sha256(b"data").hexdigest()
@@ -40,7 +41,7 @@ class Study:
         return self.root / "reports"
 
     def metrics(self, experiment: str, seed: int = 0) -> dict[str, Any]:
-        return self.read(f"results/{self.config.stage_of(experiment)}/{experiment}-{seed}/metrics.json")
+        return self.read(f"runs/{experiment}-{seed}/metrics.json")
 
     def read(self, name: str) -> dict[str, Any]:
         return json.loads((self.root / name).read_text())
@@ -63,6 +64,7 @@ def make_study(tmp_path: Path) -> Callable[..., Study]:
         content = merge(read_yaml(REPOSITORY / "params.yaml"), {"data": {"source": source}, **changes})
         if experiments is not None:
             content["experiments"] = experiments
+            content["study"]["teachers"] = []
         study = Study(tmp_path, Config.model_validate(content))
         write_study(study, source, absent)
         return study
@@ -74,31 +76,31 @@ def write_study(study: Study, source: str, absent: Sequence[str]) -> None:
     space = CAMVID if source == "camvid" else CITYSCAPES
     draw = np.random.default_rng(0)
     truth = write_prepared(study.root / "prepared", source, space, absent, draw)
-    places = {name: i for i, name in enumerate(study.config.experiments)}
+    students = [name for name in study.config.experiments if name not in study.config.study.teachers]
+    places = {name: i for i, name in enumerate(students)}
     for name, seed in study.config.runs():
-        key = f"{study.config.stage_of(name)}/{name}-{seed}"
+        place = Place(name, seed, study.root)
         level = 0.3 + 0.011 * places[name] + 0.007 * seed
         guesses = guess(truth, space.classes, level, draw)
-        scores = write_predictions(study.root / f"results/{key}", truth, guesses, space.classes)
-        best = {
-            f"{score}_best": value if value is None or score == "iou" else value + 0.01
-            for score, value in scores.items()
-        }
-        write_json(study.root / f"results/{key}/metrics.json", scores | best)
-        write_norms(study.root / f"results/{key}", study.config, name, draw)
-        write_history(study.root / f"history/{key}", study.config.stage_of(name), seed, level, draw)
-        write_json(
-            study.root / f"profiles/{study.config.stage_of(name)}/{name}.json", profile(study.config, name, draw)
-        )
-    settings = {"source": "train", "variant": "b2", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
-    costs = {"params_m": 27.361, "gmacs": 129.0, "gmacs_paper": 113.6}
-    teacher = made_up_scores(space.classes, absent, 0.5, draw) | settings | costs | {"digest": TEACHER_DIGEST}
-    write_json(study.root / "results/teacher/metrics.json", teacher)
-    write_json(study.root / "profiles/teacher.json", profile(study.config, None, draw))
+        write_metrics(place, write_predictions(place.scores, truth, guesses, space.classes))
+        write_norms(place.scores, study.config, name, draw)
+        write_history(place, name in study.config.study.distillation, level, draw)
+        write_json(place.profile, profile(study.config, name, draw))
+    for name, seed in study.config.teachers():
+        place = Place(name, seed, study.root)
+        write_metrics(place, made_up_scores(space.classes, absent, 0.5, draw))
+        write_fetched(place)
+        write_json(place.profile, profile(study.config, name, draw))
     floors = {"largest_class": 0.02, "colour_lookup": 0.11}
     scores = {name: made_up_scores(space.classes, absent, level, draw) for name, level in floors.items()}
-    write_json(study.root / "results/floors.json", scores)
-    (study.root / "history/teacher.csv").write_text("epoch,step,loss,lr,miou,miou_quarter,pixel_accuracy\n")
+    write_json(study.root / "floors.json", scores)
+
+
+def write_metrics(place: Place, scores: dict[str, Any]) -> None:
+    best = {
+        f"{score}_best": value if value is None or score == "iou" else value + 0.01 for score, value in scores.items()
+    }
+    write_json(place.metrics, scores | best)
 
 
 def write_prepared(
@@ -124,9 +126,8 @@ def write_prepared(
         names = [f"{split}_{i}" for i in range(number)]
         counts[split] = {"names": names, "pixel_counts": pixels, "void_pixels": int((labels == 255).sum())}
     index = {
-        "format": 1,
+        "format": 2,
         "source": source,
-        "root": "data",
         "digest": DATA_DIGEST,
         "classes": space.classes,
         "colours": space.colours,
@@ -210,34 +211,38 @@ def write_norms(folder: Path, config: Config, name: str, draw: np.random.Generat
     np.savez(folder / "norms.npz", names=np.array(NORMS), kinds=np.array(kinds), inputs=inputs, outputs=outputs)
 
 
-def write_history(path: Path, stage: str, seed: int, level: float, draw: np.random.Generator) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def write_history(place: Place, distilled: bool, level: float, draw: np.random.Generator) -> None:
     lines = ["epoch,step,loss,weighted_ce,lr,miou,miou_quarter,pixel_accuracy"]
     for epoch in range(1, 13):
         miou = level * (1 - np.exp(-epoch / 4)) + draw.normal(0, 0.005)
         loss = 2.5 * np.exp(-epoch / 5) + 0.4 + draw.normal(0, 0.03)
         lines.append(f"{epoch},{30 * epoch},{loss},{loss},0.001,{miou},{0.97 * miou},{0.5 + miou / 3}")
-    path.with_name(f"{path.name}.csv").write_text("\n".join(lines) + "\n")
-    information = {
-        "epochs": 12,
-        "best_epoch": 10 + seed % 2,
-        "train_minutes": 3.5 + level,
-        "device": "CPU, 2 threads",
-        "precision": "fp32",
-        "processes": 1,
-        "data_digest": DATA_DIGEST,
-        "teacher_digest": TEACHER_DIGEST if stage == "distill" else None,
-        "peak_memory_mb": 1234.5,
-        "images_per_second": 17.25,
-        "git_commit": "0123abc",
-    }
-    write_json(path.with_name(f"{path.name}.json"), information)
+    place.history.write_text("\n".join(lines) + "\n")
+    training = {"epochs": 12, "steps": 360, "best_epoch": 10 + place.seed % 2, "train_minutes": 3.5 + level}
+    costs = {"peak_memory_mb": 1234.5, "images_per_second": 17.25}
+    digests = {"teacher_digest": TEACHER_DIGEST if distilled else None, "weights_digest": "0" * 64}
+    write_record(place, training | costs | digests)
 
 
-def profile(config: Config, name: str | None, draw: np.random.Generator) -> dict[str, Any]:
-    """A row's costs, or the teacher's; rows with the same model share the architecture."""
-    teacher = name is None
-    model = config.teacher.model() if name is None else config.row(name).model
+def write_fetched(place: Place) -> None:
+    """What a row that is not trained leaves."""
+    place.scores.mkdir(exist_ok=True)
+    place.history.write_text("epoch,step,loss,lr,miou,miou_quarter,pixel_accuracy\n")
+    training = {"origin": "weights/b2.safetensors", "epochs": 0, "steps": 0, "best_epoch": 0, "train_minutes": 0.0}
+    costs = {"peak_memory_mb": None, "images_per_second": None}
+    write_record(place, training | costs | {"weights_digest": TEACHER_DIGEST, "teacher_digest": None})
+
+
+def write_record(place: Place, values: dict[str, Any]) -> None:
+    common = {"device": "CPU, 2 threads", "precision": "fp32", "processes": 1, "git_commit": "0123abc", "origin": ""}
+    known = {"experiment": place.row, "seed": place.seed, "identity": "0" * 16, "data_source": "synthetic"}
+    write_json(place.record, common | known | {"data_digest": DATA_DIGEST} | values)
+
+
+def profile(config: Config, name: str, draw: np.random.Generator) -> dict[str, Any]:
+    """A row's costs; rows with the same model share the architecture."""
+    model = config.row(name).model
+    teacher = model.variant == "b2"
     sizes = {tuple(config.profile.size): 1.0, tuple(SIZE): 12.0}
     speeds = []
     for size, form in itertools.product(sizes, ("trained", "deployed")):

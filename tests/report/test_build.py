@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from effiseg.errors import EffiSegError
+from effiseg.base.errors import EffiSegError
 from effiseg.report import figures
 from effiseg.report.build import build_report
 from effiseg.report.summary import SUMMARY_COLUMNS
@@ -68,7 +68,7 @@ def test_a_failure_leaves_the_old_report(make_study: Make) -> None:
     study = make_study()
     study.out.mkdir()
     (study.out / "comparison.md").write_text("old")
-    (study.root / "results/train/tanh-0/predictions.zip").write_bytes(b"PK damaged")
+    (study.root / "runs/tanh-0/scores/predictions.zip").write_bytes(b"PK damaged")
     with pytest.raises(EffiSegError, match=r"predictions\.zip: not a readable archive"):
         build_report(study.config, study.root, study.out)
     assert [path.name for path in study.out.iterdir()] == ["comparison.md"]
@@ -79,16 +79,16 @@ def test_a_failure_leaves_the_old_report(make_study: Make) -> None:
     "name",
     [
         "prepared/index.json",
-        "results/train/tanh-0/metrics.json",
-        "results/teacher/metrics.json",
-        "results/floors.json",
-        "results/train/tanh-0/images.npz",
-        "results/train/tanh-0/predictions.zip",
-        "results/train/tanh-0/norms.npz",
-        "history/distill/kd-0.csv",
-        "history/teacher.csv",
-        "profiles/distill/kd.json",
-        "profiles/teacher.json",
+        "runs/tanh-0/metrics.json",
+        "runs/teacher-0/metrics.json",
+        "floors.json",
+        "runs/tanh-0/scores/images.npz",
+        "runs/tanh-0/scores/predictions.zip",
+        "runs/tanh-0/scores/norms.npz",
+        "runs/kd-0/history.csv",
+        "runs/teacher-0/history.csv",
+        "runs/kd-0/profile.json",
+        "runs/teacher-0/profile.json",
     ],
 )
 @pytest.mark.parametrize("damage", ["missing", "empty", "half"])
@@ -114,23 +114,27 @@ def test_missing_and_damaged_files_are_named(
 @pytest.mark.parametrize("damage", ["", "{"])
 def test_a_damaged_record_of_a_training_is_named(make_study: Make, damage: str) -> None:
     study = make_study(study={"experiments": ["tanh"], "distillation": ["kd"]})
-    (study.root / "history/distill/kd-0.json").write_text(damage)
-    with pytest.raises(EffiSegError, match=r"history/distill/kd-0\.json: not valid JSON .*dvc repro"):
+    (study.root / "runs/kd-0/record.json").write_text(damage)
+    with pytest.raises(EffiSegError, match=r"runs/kd-0/record\.json: not valid JSON .*dvc repro"):
         build_report(study.config, study.root, study.out)
 
 
 @pytest.mark.parametrize(
     ("name", "changes", "expected"),
     [
-        ("results/train/tanh-0/metrics.json", {"miou": "high"}, "miou: Input should be a valid number"),
-        ("results/train/tanh-0/metrics.json", {"iou": {"road": 0.5}}, "iou is not of the classes of synthetic"),
-        ("results/teacher/metrics.json", {"digest": "other"}, "trained with teacher 1057a9604e04, now it is other"),
+        ("runs/tanh-0/metrics.json", {"miou": "high"}, "miou: Input should be a valid number"),
+        ("runs/tanh-0/metrics.json", {"iou": {"road": 0.5}}, "iou is not of the classes of synthetic"),
         (
-            "history/train/tanh-0.json",
+            "runs/teacher-0/record.json",
+            {"weights_digest": "other"},
+            "trained with teacher 1057a9604e04, now it is other",
+        ),
+        (
+            "runs/tanh-0/record.json",
             {"data_digest": "f" * 64},
             "trained with data f{12}, now it is 3a6eb0790f39",
         ),
-        ("profiles/train/tanh.json", {"speeds": []}, r"no speed of the trained form at profile.size \[512, 1024\]"),
+        ("runs/tanh-0/profile.json", {"speeds": []}, r"no speed of the trained form at profile.size \[512, 1024\]"),
     ],
 )
 def test_results_that_do_not_fit_are_refused(
@@ -152,8 +156,8 @@ def test_results_that_do_not_fit_are_refused(
 )
 def test_histories_that_are_none(make_study: Make, content: str, expected: str) -> None:
     study = make_study(study={"experiments": ["tanh"], "distillation": []})
-    (study.root / "history/train/tanh-0.csv").write_text(content)
-    with pytest.raises(EffiSegError, match=rf"tanh-0\.csv: {expected}"):
+    (study.root / "runs/tanh-0/history.csv").write_text(content)
+    with pytest.raises(EffiSegError, match=rf"tanh-0/history\.csv: {expected}"):
         build_report(study.config, study.root, study.out)
 
 
@@ -171,9 +175,9 @@ def summary_of(study: Any) -> pd.DataFrame:
 def test_a_seed_that_failed_is_left_out_and_named(make_study: Make, gone: str) -> None:
     study = make_study(study={"experiments": ["baseline", "tanh"], "distillation": [], "seeds": [0, 1, 2]})
     if gone == "training":  # the evaluation of an older training still lies there
-        (study.root / "history/train/tanh-1.json").unlink()
+        (study.root / "runs/tanh-1/record.json").unlink()
     else:
-        shutil.rmtree(study.root / "results/train/tanh-1")
+        shutil.rmtree(study.root / "runs/tanh-1")
     build_report(study.config, study.root, study.out)
     row = summary_of(study).loc["tanh"]
     assert (row["seeds"], row["missing_seeds"]) == (2, 1)
@@ -186,7 +190,7 @@ def test_a_seed_that_failed_is_left_out_and_named(make_study: Make, gone: str) -
 def test_a_row_that_failed_is_shown_as_such(make_study: Make) -> None:
     study = make_study(study={"seeds": [0, 1]})
     for seed in (0, 1):
-        (study.root / f"history/distill/kd-{seed}.json").unlink()
+        (study.root / f"runs/kd-{seed}/record.json").unlink()
     build_report(study.config, study.root, study.out)
     row = summary_of(study).loc["kd"]
     assert (row["seeds"], row["verdict"]) == (0, "no result")
@@ -199,16 +203,15 @@ def test_a_row_that_failed_is_shown_as_such(make_study: Make) -> None:
 def test_without_the_baseline_there_is_no_verdict(make_study: Make) -> None:
     study = make_study(study={"seeds": [0, 1]})
     for seed in (0, 1):
-        (study.root / f"history/train/baseline-{seed}.json").unlink()
+        (study.root / f"runs/baseline-{seed}/record.json").unlink()
     build_report(study.config, study.root, study.out)
     assert set(summary_of(study)["verdict"]) == {"no result", "no comparison"}
 
 
 def test_a_study_without_any_result_is_refused(make_study: Make) -> None:
     study = make_study()
-    shutil.rmtree(study.root / "history/train")
-    shutil.rmtree(study.root / "history/distill")
-    with pytest.raises(EffiSegError, match=r"results: no row of the study has a result there; run `dvc repro`"):
+    shutil.rmtree(study.root / "runs")
+    with pytest.raises(EffiSegError, match=r"runs: no row of the study has a result there; run `dvc repro`"):
         build_report(study.config, study.root, study.out)
     assert not study.out.exists()
 

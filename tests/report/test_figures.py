@@ -7,8 +7,8 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from effiseg.base.errors import EffiSegError
 from effiseg.data.predictions import write_predictions
-from effiseg.errors import EffiSegError
 from effiseg.report.classes import class_distribution, class_iou_radar
 from effiseg.report.collect import Results, collect
 from effiseg.report.curves import miou_per_epoch, training_loss
@@ -103,13 +103,13 @@ def test_curves(make_study: Make) -> None:
     lines = {line.get_label(): line for line in axes.lines}
     expected = np.mean([run.history["miou"] for run in results.of("kd")], axis=0)
     np.testing.assert_allclose(lines["kd"].get_ydata(), 100 * expected)
-    assert lines["teacher"].get_ydata()[0] == 100 * results.teacher.miou
+    assert lines["teacher"].get_ydata()[0] == 100 * results.teachers[0].metrics.miou
     assert lines["kd"].get_color() == looks(study.config)["kd"].colour
 
 
 def test_a_trained_teacher_has_a_loss_panel(make_study: Make) -> None:
     study = make_study()
-    (study.root / "history/teacher.csv").write_text("epoch,step,loss,miou\n1,30,2.0,0.1\n2,60,1.0,0.2\n")
+    (study.root / "runs/teacher-0/history.csv").write_text("epoch,step,loss,miou\n1,30,2.0,0.1\n2,60,1.0,0.2\n")
     assert titles(training_loss(results_of(study)))[-1] == "teacher"
 
 
@@ -156,10 +156,10 @@ def test_panels_show_truth_and_predictions_in_the_data_sets_colours(make_study: 
 
 def test_panels_of_another_data_set_are_refused(make_study: Make) -> None:
     study = make_study()
-    with write_predictions(study.root / "results/train/tanh-0/predictions.zip") as add:
+    with write_predictions(study.root / "runs/tanh-0/scores/predictions.zip") as add:
         for i in range(4):
             add(f"val_{i}", np.zeros((8, 16), np.uint8))
-    with pytest.raises(EffiSegError, match=r"tanh-0/predictions.zip: does not fit .*dvc repro"):
+    with pytest.raises(EffiSegError, match=r"tanh-0/scores/predictions.zip: does not fit .*dvc repro"):
         panels(results_of(study))
 
 
@@ -180,9 +180,9 @@ def test_thirty_four_rows(make_study: Make) -> None:
 
 def test_forest_plot_shows_every_row_with_its_interval(make_study: Make) -> None:
     study = make_study(study={"seeds": [0, 1, 2]})
-    (study.root / "history/train/tanh-1.json").unlink()
+    (study.root / "runs/tanh-1/record.json").unlink()
     for seed in (0, 1, 2):
-        (study.root / f"history/distill/kd-{seed}.json").unlink()
+        (study.root / f"runs/kd-{seed}/record.json").unlink()
     results, rows = summed_up(study)
     axes = gains(results, list(rows.values())).axes[0]
     shown = [label.get_text() for label in axes.get_yticklabels()]
@@ -226,7 +226,7 @@ def test_cost_against_gain(make_study: Make) -> None:
 def test_images_of_the_largest_gain_and_loss(make_study: Make) -> None:
     """Seed 1 is missing of one row: its images are chosen and averaged over the seeds that both rows have."""
     study = make_study(study={"experiments": ["baseline", "tanh"], "distillation": [], "seeds": [0, 1, 2]})
-    (study.root / "history/train/tanh-1.json").unlink()
+    (study.root / "runs/tanh-1/record.json").unlink()
     results, rows = summed_up(study)
 
     def own_miou(name: str, seed: int) -> list[float]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from effiseg.config import load_config
+from effiseg.base.config import load_config
 from effiseg.report import figures
 from effiseg.report.build import build_report
 from effiseg.report.collect import collect
@@ -109,8 +109,8 @@ def test_the_tables_are_those_of_comparison_md(make_study: Make) -> None:
     """Each line to the last digit, rows without a result and references too."""
     study = make_study(study={"seeds": [0, 1]})
     for seed in (0, 1):
-        (study.root / f"history/train/tanh-{seed}.json").unlink()
-    (study.root / "history/distill/kd-1.json").unlink()
+        (study.root / f"runs/tanh-{seed}/record.json").unlink()
+    (study.root / "runs/kd-1/record.json").unlink()
     results = collect(study.config, study.root)
     markdown = page(results, summarise(results))
     tables = Page(text_of(study)).tables
@@ -132,7 +132,7 @@ def test_everything_from_the_results_is_escaped(make_study: Make) -> None:
         experiments={"baseline": {}, "<b onclick=x>": {"loss": {"resolution": "quarter"}}},
         study={"experiments": ["baseline", "<b onclick=x>"], "distillation": []},
     )
-    study.change("history/train/baseline-0.json", device=hostile, git_commit=hostile)
+    study.change("runs/baseline-0/record.json", device=hostile, git_commit=hostile)
     found = Page(text_of(study))
     assert found.tags.count("script") == 1 and "b" not in found.tags
     assert "onclick" not in dict(found.attributes)
@@ -166,9 +166,9 @@ def test_one_seed_gives_no_verdict(make_study: Make) -> None:
 
 def test_the_answer_counts_and_names_the_verdicts(make_study: Make) -> None:
     study = make_study(study={"seeds": [0, 1, 2]})
-    (study.root / "history/train/tanh-1.json").unlink()
+    (study.root / "runs/tanh-1/record.json").unlink()
     for seed in (0, 1, 2):
-        (study.root / f"history/distill/kd-{seed}.json").unlink()
+        (study.root / f"runs/kd-{seed}/record.json").unlink()
     results = collect(study.config, study.root)
     summaries = summarise(results)
     first, *others = answer(results, summaries)
@@ -230,7 +230,7 @@ PROBE = """<script>addEventListener("load", () => {
 @pytest.mark.skipif(BROWSER is None, reason="there is no chromium on the PATH to open the page in")
 def test_in_a_browser(make_study: Make, tmp_path: Path) -> None:
     study = make_study()
-    (study.root / "history/distill/kd-0.json").unlink()
+    (study.root / "runs/kd-0/record.json").unlink()
     build_report(study.config, study.root, study.out)
     text = (study.out / "index.html").read_text()
     # gains of different lengths and signs, which sorting as text would get wrong

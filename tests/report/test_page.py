@@ -34,9 +34,9 @@ def test_one_seed(make_study: Make) -> None:
     cells = line_of(text, "Scores", "kd")
     assert cells == [scores[0], delta, cells[2], "one seed", *scores[1:], "10", "1"]
     assert line_of(text, "Scores", "baseline")[1] == "–"
-    teacher = study.read("results/teacher/metrics.json")
+    teacher = study.read("runs/teacher-0/metrics.json")
     assert line_of(text, "Scores", r"*teacher (b2)*")[:2] == [shown(teacher["miou"]), "–"]
-    floor = study.read("results/floors.json")["colour_lookup"]
+    floor = study.read("floors.json")["colour_lookup"]
     assert line_of(text, "Scores", "*floor: colour lookup*")[0] == shown(floor["miou"])
     assert "**One seed**" in text
     assert text.startswith("# EffiSeg: comparison on synthetic (generated street scenes)\n")
@@ -98,7 +98,7 @@ def test_header_says_where_rows_part(make_study: Make) -> None:
         experiments={"baseline": {}, "quarter": {"loss": {"resolution": "quarter"}}},
         study={"experiments": ["baseline", "quarter"], "distillation": []},
     )
-    study.change("history/train/quarter-0.json", epochs=20, git_commit=None)
+    study.change("runs/quarter-0/record.json", epochs=20, git_commit="")
     text = text_of(study)
     assert "| epochs | 12: baseline; 20: quarter |" in text
     assert "upsampled to the training labels' size): baseline; quarter (the training labels are shrunk" in text
@@ -115,7 +115,7 @@ def test_rows_are_told_by_their_differences(make_study: Make) -> None:
 def test_speed_at_both_sizes(make_study: Make) -> None:
     study = make_study()
     text = text_of(study)
-    speeds = study.read("profiles/train/tanh.json")["speeds"]
+    speeds = study.read("runs/tanh-0/profile.json")["speeds"]
     costs = text.split("\n## Cost\n")[1].split("\n## ")[0]
     counts, *tables = (part for part in costs.split("\n\n") if part.startswith("| row |"))
     assert line_of(f"\n## Cost\n{counts}", "Cost", "tanh") == ["3.72", "17.80", "13.60", "9.20", "9.10"]
@@ -126,7 +126,7 @@ def test_speed_at_both_sizes(make_study: Make) -> None:
         assert table.startswith(
             "| row | FPS, as trained | latency, as trained (ms) | p95, as trained (ms) | FPS, deployed |"
         )
-    information = study.read("history/train/tanh-0.json")
+    information = study.read("runs/tanh-0/record.json")
     assert line_of(text, "What training took", "tanh")[:4] == [
         *[f"{information['train_minutes']:.2f}"] * 2,  # of one process
         "17.25",
@@ -143,7 +143,13 @@ def test_without_a_baseline_the_page_says_so(make_study: Make) -> None:
 def test_provenance(make_study: Make) -> None:
     study = make_study()
     text = text_of(study)
-    teacher = study.read("results/teacher/metrics.json")
-    assert f"source `train`, digest `{teacher['digest']}`" in text
+    digest = study.read("runs/teacher-0/record.json")["weights_digest"]
+    assert f"weights from `weights/b2.safetensors`, not trained here, digest `{digest}`" in text
     assert "mean (0.485, 0.456, 0.406), std (0.229, 0.224, 0.225)" in text
     assert study.read("prepared/index.json")["digest"] in text
+
+
+def test_a_study_without_a_teacher_says_so(make_study: Make) -> None:
+    text = text_of(make_study(study={"teachers": [], "distillation": []}))
+    assert "none: this study has no teacher" in text
+    assert "*teacher" not in text

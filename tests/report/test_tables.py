@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from effiseg.report.collect import collect, pool_speeds
-from effiseg.report.records import Profile, Speed
 from effiseg.report.tables import COLUMNS, comparison, markdown, percent
+from effiseg.runs.records import Profile, Speed
 
 Make = Callable[..., Any]
 
@@ -39,8 +39,8 @@ def test_scores_are_those_of_the_metrics_to_the_last_digit(make_study: Make) -> 
 def test_training_and_profile_columns(make_study: Make) -> None:
     study = make_study()
     frame = read_back(study)
-    information = study.read("history/distill/kd-0.json")
-    profile = study.read("profiles/train/tanh.json")
+    information = study.read("runs/kd-0/record.json")
+    profile = study.read("runs/tanh-0/profile.json")
     for key in ("best_epoch", "train_minutes", "images_per_second", "peak_memory_mb", "device", "precision"):
         assert frame.loc[("kd", 0), key] == information[key]
     for key in ("params_m", "gmacs", "gmacs_paper", "gmacs_exact", "gmacs_deployed"):
@@ -53,14 +53,14 @@ def test_training_and_profile_columns(make_study: Make) -> None:
 
 
 def test_teacher_and_floors_are_rows_with_empty_cells(make_study: Make) -> None:
-    study = make_study(teacher={"seed": 7})
+    study = make_study()
     frame = read_back(study).reset_index().set_index("experiment")
     teacher = frame.loc["teacher"]
-    assert (teacher["seed"], teacher["miou"]) == (7, study.read("results/teacher/metrics.json")["miou"])
+    assert (teacher["seed"], teacher["miou"]) == (0, study.read("runs/teacher-0/metrics.json")["miou"])
     assert teacher["params_m"] == 27.361
     assert teacher[["delta_miou", "train_minutes", "miou_best", "best_epoch", "device"]].isna().all()
     floor = frame.loc["colour_lookup"]
-    assert floor["miou"] == study.read("results/floors.json")["colour_lookup"]["miou"]
+    assert floor["miou"] == study.read("floors.json")["colour_lookup"]["miou"]
     assert floor.drop(["dataset", "miou", "miou_quarter", "pixel_accuracy"]).isna().all()
 
 
@@ -72,7 +72,7 @@ def test_without_a_baseline_there_is_no_delta(make_study: Make) -> None:
 
 def test_null_becomes_an_empty_cell(make_study: Make) -> None:
     study = make_study(study={"experiments": ["baseline"], "distillation": []})
-    study.change("history/train/baseline-0.json", peak_memory_mb=None)
+    study.change("runs/baseline-0/record.json", peak_memory_mb=None)
     assert math.isnan(read_back(study).loc[("baseline", 0), "peak_memory_mb"])
 
 
@@ -82,8 +82,13 @@ def test_speeds_of_one_architecture_are_pooled_by_the_median() -> None:
         counts = dict.fromkeys(("params_m", "gmacs", "gmacs_paper", "gmacs_exact", "gmacs_deployed"), fps)
         return Profile(**counts, device=device, precision="fp32", threads=2, architecture=architecture, speeds=[speed])
 
-    rows = {"a": profile("x", 10), "b": profile("x", 20), "c": profile("x", 50), "d": profile("y", 99)}
-    pooled = pool_speeds(rows | {"e": profile("x", 80, device="GPU")})
+    rows = {
+        "a": [profile("x", 10), profile("x", 25)],
+        "b": [profile("x", 20)],
+        "c": [profile("x", 50), profile("x", 5)],
+    }
+    others = {"d": [profile("y", 99)], "e": [profile("x", 80, device="GPU")]}
+    pooled = pool_speeds(rows | others)
     assert {name: row.speeds[0].fps for name, row in pooled.items()} == {"a": 20, "b": 20, "c": 20, "d": 99, "e": 80}
     assert pooled["a"].speeds[0].latency_ms == 50
     assert pooled["c"].params_m == 50  # only the speed is shared

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from effiseg.config import Config
+from effiseg.base.config import Config
 from effiseg.data.labels import CITYSCAPES
 from effiseg.data.prepared import Prepared
 from effiseg.models.segformer import Segmenter, build_model
@@ -51,14 +51,14 @@ class Run:
 def b2(make_config: Callable[..., Config]) -> Segmenter:
     """A random teacher of the shipped size."""
     torch.manual_seed(7)
-    return build_model(make_config().teacher.model(), CITYSCAPES.classes)
+    return build_model(make_config().row("teacher").model, CITYSCAPES.classes)
 
 
 @pytest.fixture(scope="session")
 def b0(make_config: Callable[..., Config]) -> Segmenter:
     """A random teacher that is quick to ask."""
     torch.manual_seed(8)
-    return build_model(make_config(teacher={"variant": "b0"}).teacher.model(), CITYSCAPES.classes)
+    return build_model(make_config().row("teacher").model.model_copy(update={"variant": "b0"}), CITYSCAPES.classes)
 
 
 @pytest.fixture

@@ -13,15 +13,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers.models.segformer.modeling_segformer import SegformerDecodeHead
 
-from effiseg.config import Config
+from effiseg.base.config import Config
+from effiseg.base.schema import LossWeights, Norms
 from effiseg.data.labels import CITYSCAPES
 from effiseg.data.prepared import Prepared, Split
 from effiseg.losses.terms import LOSSES, Setting, Signals
 from effiseg.models import segformer
 from effiseg.models.draws import Draws
+from effiseg.models.outputs import Outputs
 from effiseg.models.segformer import Segmenter, build_model
-from effiseg.outputs import Outputs
-from effiseg.schema import LossWeights, Norms
 from effiseg.training import trainer
 from effiseg.training.task import Task
 
@@ -45,7 +45,7 @@ def build(monkeypatch: pytest.MonkeyPatch, make_config: Callable[..., Config]) -
         config = make_config(**changes)
         row = config.row(name)
         student, teacher = (
-            build_model(model, CITYSCAPES.classes).to(dtype) for model in (row.model, config.teacher.model())
+            build_model(model, CITYSCAPES.classes).to(dtype) for model in (row.model, config.row("teacher").model)
         )
         with torch.no_grad():  # biases of 0 and statistics of nothing would hide a mistake
             for parameter in (*student.parameters(), *teacher.parameters()):

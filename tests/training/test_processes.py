@@ -41,7 +41,7 @@ WEIGHTS = {
 # full steps of them.
 SETTINGS: dict[str, Any] = {
     "data": {"size": [32, 64]},
-    "teacher": {"variant": "b0"},
+    "experiments": {"teacher": {"model": {"variant": "b0"}}},
     "loss": {"weights": WEIGHTS, "cskd": {"projector": "conv_bn_relu"}},
     "train": {
         "epochs": 2,
@@ -186,9 +186,9 @@ def test_nodes_that_do_not_share_the_checkpoints_all_say_so(out: Path, results: 
 
 def test_only_the_first_process_logs_writes_and_returns_a_record(out: Path, results: list[dict[str, Any]]):
     first, second = (result["whole"] for result in results)
-    assert first["record"]["processes"] == 2
+    assert first["processes"] == 2
     assert first["steps"]
-    assert (second["record"], second["history"], second["steps"]) == (None, None, [])
+    assert (second["processes"], second["history"], second["steps"]) == (None, None, [])
     assert {path.name for path in (out / "whole/models-0").iterdir()} == {"last", "best", "projectors.safetensors"}
     assert not (out / "whole/models-1").exists()
 

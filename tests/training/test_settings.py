@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from effiseg.config import Config
+from effiseg.base.config import Config
+from effiseg.base.errors import EffiSegError
 from effiseg.data.prepared import Prepared, Split
-from effiseg.errors import EffiSegError
 from effiseg.models.segformer import load_model
 from effiseg.training.task import Task
 from effiseg.training.trainer import RowTrainer, training_arguments

@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from effiseg.config import Config, read_yaml
+from effiseg.base.config import Config, read_yaml
+from effiseg.base.schema import LossWeights
 from effiseg.data.labels import CITYSCAPES
 from effiseg.models import segformer
 from effiseg.models.deployed import Deployed
 from effiseg.models.segformer import Segmenter, build_model
-from effiseg.schema import LossWeights
 from effiseg.training.task import Task, to_one_resolution
 
 ALL_TERMS = {
@@ -130,7 +130,7 @@ def narrow(monkeypatch: pytest.MonkeyPatch, make_config: Callable[..., Config]) 
     widths = {"hidden_sizes": [4, 8, 10, 16], "depths": [1, 1, 1, 1], "decoder_hidden_size": 12}
     monkeypatch.setitem(segformer.VARIANTS, "b0", widths)
     monkeypatch.setitem(segformer.VARIANTS, "b2", widths | {"hidden_sizes": [6, 10, 10, 24]})
-    return build_model(make_config().teacher.model(), CITYSCAPES.classes)
+    return build_model(make_config().row("teacher").model, CITYSCAPES.classes)
 
 
 @pytest.mark.parametrize("name", SHIPPED_ROWS)

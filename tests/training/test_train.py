@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import TrainerState
 
+from effiseg.base.errors import EffiSegError
 from effiseg.data.prepared import Prepared, Split
-from effiseg.errors import EffiSegError
 from effiseg.evaluation.evaluate import evaluate
 from effiseg.models.deployed import deploy
 from effiseg.models.segformer import load_model
@@ -170,17 +170,57 @@ def test_without_any_score_the_first_epoch_is_the_best(train: Train, data: Prepa
     assert run.files().keys() == MODELS
 
 
+# --- first weights from a file ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weights", [{}, {"kl": 1.0}], ids=["plain", "a distillation term"])
+def test_a_row_of_no_epochs_is_what_it_starts_from_bit_by_bit(train: Train, unbroken: dict, weights: dict):
+    start = {"source": "file", "path": str(unbroken["baseline"].out / "last")}
+    run = train(start=start, train={"epochs": 0}, loss={"weights": weights})
+    expected = load_file(unbroken["baseline"].out / "last/model.safetensors")
+    assert run.files().keys() == MODELS
+    for which in ("last", "best"):
+        found = load_model(run.out / which).state_dict()
+        original = load_model(unbroken["baseline"].out / "last").state_dict()
+        assert found.keys() == original.keys()
+        assert all(torch.equal(value, original[name]) for name, value in found.items())
+        saved = load_file(run.out / which / "model.safetensors")
+        assert saved.keys() == expected.keys()
+    training = run.training
+    assert (training.epochs, training.steps, training.best_epoch, training.train_minutes) == (0, 0, 0, 0)
+    assert training.origin == f"{start['path']}/model.safetensors"
+    assert list(training.history) == ["epoch", "step", "loss", "lr", "miou", "miou_quarter", "pixel_accuracy"]
+    assert training.history.empty
+    assert run.logs == []
+    assert not run.checkpoints.exists()
+
+
+def test_a_training_goes_on_from_the_weights_of_a_file(train: Train, unbroken: dict):
+    start = {"source": "file", "path": str(unbroken["baseline"].out / "last")}
+    still = {"epochs": 1, "optimizer": {"lr": 1e-12, "weight_decay": 0.0}}  # too small a step to move a weight
+    run = train(start=start, train=still)
+    before, after, drawn = (
+        load_file(folder / "last/model.safetensors")
+        for folder in (unbroken["baseline"].out, run.out, train(train=still).out)
+    )
+    parameters = [name for name in before if name.endswith("weight") and before[name].ndim > 1]
+    assert parameters
+    for name in parameters:
+        torch.testing.assert_close(after[name], before[name], rtol=1e-6, atol=1e-10)
+        assert not torch.allclose(drawn[name], before[name], rtol=1e-3, atol=1e-6)
+    assert run.training.origin == f"{start['path']}/model.safetensors"
+    assert run.training.steps == 3
+
+
 # --- the record -------------------------------------------------------------------------------------------------------
 
 
 def test_the_record_says_what_was_done(unbroken: dict):
     training: Training = unbroken["kd"].training
-    record = training.record()
-    assert "history" not in record
-    assert (record["epochs"], record["steps"], record["processes"]) == (3, 9, 1)
-    assert record["precision"] == "fp32"
-    assert record["images_per_second"] == pytest.approx(36 / (60 * record["train_minutes"]))
-    assert record["peak_memory_mb"] > 100
+    assert (training.epochs, training.steps, training.processes) == (3, 9, 1)
+    assert (training.precision, training.origin) == ("fp32", "")
+    assert training.images_per_second == pytest.approx(36 / (60 * training.train_minutes))
+    assert training.peak_memory_mb > 100
 
 
 @pytest.mark.parametrize(("name", "terms"), [("baseline", ["weighted_ce"]), ("kd", ["weighted_ce", "cskd", "pekd"])])

@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 
-from effiseg.config import Config, merge, read_yaml
+from effiseg.base.config import Config, merge, read_yaml
+from effiseg.base.errors import EffiSegError
+from effiseg.base.schema import Row
 from effiseg.data.prepared import Prepared
-from effiseg.errors import EffiSegError
 from effiseg.evaluation.evaluate import evaluate
 from effiseg.models.segformer import build_model
-from effiseg.schema import Row
 from effiseg.training.train import train_row
 
 SEED = 3
@@ -27,7 +27,7 @@ def settle(params: Path, settings: dict[str, Any], data: Prepared) -> tuple[Row,
     """The row `kd` under the settings, and its random teacher."""
     config = Config.model_validate(merge(read_yaml(params), settings))
     torch.manual_seed(5)
-    return config.row("kd"), build_model(config.teacher.model(), data.classes)
+    return config.row("kd"), build_model(config.row("teacher").model, data.classes)
 
 
 def train(params: Path, job: dict[str, Any], data: Prepared, out: Path, rank: int) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def train(params: Path, job: dict[str, Any], data: Prepared, out: Path, rank: in
     except EffiSegError as error:
         return {"error": str(error)}
     return {
-        "record": training and training.record(),
+        "processes": training and training.processes,
         "history": training and training.history.to_dict("list"),
         "steps": steps,
     }

@@ -1,0 +1,1 @@
+"""The ground floor: errors, params.yaml as checked objects, files written whole, the device."""

@@ -1,0 +1,332 @@
+"""The sections of params.yaml: their keys, types and ranges."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+IGNORE_INDEX = 255  # the one label of pixels that count nowhere, in every data set
+
+EmbeddingName = Literal["overlap", "bottleneck"]
+ProjectorName = Literal["conv", "conv_bn_relu"]
+NormName = Literal["layernorm", "dyt", "dyl", "derf"]
+DrawName = Literal["mit", "transformers"]
+DISTILLATION_TERMS = ("kl", "cwd", "dist", "cskd", "pekd", "feature_mse")
+
+Positive = Annotated[int, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Side = Annotated[int, Field(ge=32, multiple_of=32)]  # the encoder's last grid is 1/32
+Size = Annotated[list[Side], Field(min_length=2, max_length=2)]
+StageWeights = Annotated[list[Weight], Field(min_length=4, max_length=4)]
+Channels = Annotated[list[Share], Field(min_length=3, max_length=3)]
+Deviations = Annotated[list[Rate], Field(min_length=3, max_length=3)]
+
+
+class Section(BaseModel):
+    """A section of params.yaml: frozen, no unknown keys, no silent conversions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Data(Section):
+    source: Literal["synthetic", "cityscapes", "camvid"]
+    root: Annotated[str, Field(min_length=1)]
+    size: Size
+    held_out: list[Annotated[str, Field(min_length=1)]]
+    class_weights: Literal["computed", "paper"]
+
+    @property
+    def validation(self) -> str:
+        """What scores are measured on, beside the source: empty for the data set's own split."""
+        return f"held out: {', '.join(self.held_out)}" if self.held_out else ""
+
+    @model_validator(mode="after")
+    def _paper_weights_are_for_cityscapes(self) -> Self:
+        if self.class_weights == "paper" and self.source == "camvid":
+            raise ValueError("class_weights 'paper' is the table of Cityscapes' 19 classes; use 'computed' with camvid")
+        return self
+
+
+class Synthesize(Section):
+    train: Positive
+    val: Positive
+    height: Annotated[int, Field(ge=32, le=2048, multiple_of=2)]
+    seed: Seed
+
+
+class Start(Section):
+    """Where a network's weights come from before it is trained."""
+
+    source: Literal["drawn", "huggingface", "gdrive", "url", "file"]
+    repo: str
+    revision: str
+    gdrive_id: str
+    url: str
+    path: str
+    sha256: Annotated[str, Field(pattern=r"^([0-9a-fA-F]{64})?$")]
+
+    @property
+    def key(self) -> str:
+        """The key that `source` reads; empty for drawn weights."""
+        return {"huggingface": "repo", "gdrive": "gdrive_id", "url": "url", "file": "path"}.get(self.source, "")
+
+    @model_validator(mode="after")
+    def _source_is_complete(self) -> Self:
+        if self.key and not getattr(self, self.key):
+            raise ValueError(f"source '{self.source}' needs start.{self.key}, which is empty")
+        return self
+
+
+class Norms(Section):
+    patch_embedding: NormName
+    block: NormName
+    sequence_reduction: NormName
+    stage_output: NormName
+
+
+class Model(Section):
+    variant: Literal["b0", "b2"]
+    embedding: EmbeddingName
+    norms: Norms
+    draw: DrawName
+    alpha_init: Rate
+    mean: Channels
+    std: Deviations
+
+    def drawing(self) -> set[str]:
+        """The keys that say how weights are drawn: alpha's first value where a norm has an alpha."""
+        return {"draw", "alpha_init"} if set(self.norms.model_dump().values()) - {"layernorm"} else {"draw"}
+
+
+class LossWeights(Section):
+    weighted_ce: Weight
+    ce: Weight
+    dice: Weight
+    focal: Weight
+    tversky: Weight
+    focal_tversky: Weight
+    kl: Weight
+    cwd: Weight
+    dist: Weight
+    cskd: Weight
+    pekd: Weight
+    feature_mse: Weight
+
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> Self:
+        if not self.active():
+            raise ValueError("every weight is 0; give at least one term a weight above 0")
+        return self
+
+    def active(self) -> dict[str, float]:
+        """The terms with weight above 0."""
+        return {term: weight for term, weight in self.model_dump().items() if weight > 0}
+
+
+class DiceSettings(Section):
+    smooth: Rate
+
+
+class FocalSettings(Section):
+    gamma: Weight
+
+
+class TverskySettings(Section):
+    alpha: Weight
+    beta: Weight
+    smooth: Rate
+
+
+class FocalTverskySettings(Section):
+    gamma: Annotated[float, Field(ge=1, allow_inf_nan=False)]
+
+
+class KlSettings(Section):
+    temperature: Rate
+
+
+class CwdSettings(Section):
+    temperature: Rate
+
+
+class DistSettings(Section):
+    beta: Weight
+    gamma: Weight
+    temperature: Rate
+
+
+class CskdSettings(Section):
+    lambda_m: Weight
+    lambda_s: Weight
+    stage_weights: StageWeights
+    projector: ProjectorName
+    frozen: bool
+
+
+class PekdSettings(Section):
+    stage_weights: StageWeights
+
+
+class FeatureMseSettings(Section):
+    stage_weights: StageWeights
+
+
+class Loss(Section):
+    resolution: Literal["label", "quarter"]
+    weights: LossWeights
+    dice: DiceSettings
+    focal: FocalSettings
+    tversky: TverskySettings
+    focal_tversky: FocalTverskySettings
+    kl: KlSettings
+    cwd: CwdSettings
+    dist: DistSettings
+    cskd: CskdSettings
+    pekd: PekdSettings
+    feature_mse: FeatureMseSettings
+
+    @property
+    def needs_teacher(self) -> bool:
+        return any(term in DISTILLATION_TERMS for term in self.weights.active())
+
+    def used(self) -> dict[str, Any]:
+        """The active terms' weights and settings; `focal_tversky` reads those of `tversky` too."""
+        terms = set(self.weights.active())
+        if "focal_tversky" in terms:
+            terms.add("tversky")
+        settings = self.model_dump(include=terms)
+        return {"resolution": self.resolution, "weights": self.weights.active(), **settings}
+
+
+class Optimizer(Section):
+    lr: Rate
+    weight_decay: Weight
+    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)]
+    eps: Rate
+    grad_clip: Weight
+
+
+class Schedule(Section):
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)]
+    power: Rate
+
+
+class Augment(Section):
+    flip: Share
+    scale: Annotated[list[Rate], Field(min_length=2, max_length=2)]
+    crop: Size
+    colour: Annotated[float, Field(ge=0, lt=1)]
+
+    @model_validator(mode="after")
+    def _scale_is_a_range(self) -> Self:
+        if self.scale[0] > self.scale[1]:
+            raise ValueError(f"scale is [lowest, highest], found {self.scale}")
+        return self
+
+
+class Train(Section):
+    epochs: Annotated[int, Field(ge=0)]  # 0: a row that is not trained
+    batch_size: Positive
+    accumulation: Positive
+    precision: Literal["fp32", "bf16", "fp16"]
+    compile: bool
+    optimizer: Optimizer
+    schedule: Schedule
+    augment: Augment
+
+    @model_validator(mode="after")
+    def _batch_divides(self) -> Self:
+        if self.batch_size % self.accumulation:
+            raise ValueError(f"batch_size {self.batch_size} is not a multiple of accumulation {self.accumulation}")
+        return self
+
+
+class Study(Section):
+    experiments: list[str]
+    teachers: list[str]
+    distillation: list[str]
+    assistant: str
+    assisted: list[str]
+    min_teacher_miou: Annotated[float, Field(ge=0, lt=1)]
+    seeds: Annotated[list[Seed], Field(min_length=1)]
+    launcher: Annotated[str, Field(min_length=1)]
+
+
+class Resources(Section):
+    """What one stage takes of a machine: processors (also its threads), GPUs (also a share of one), memory.
+
+    `all` processors are a whole machine's; `auto` is one GPU where the cluster has any. Unset: as `default` says.
+    """
+
+    cpus: Rate | Literal["all"] | None = None
+    gpus: Weight | Literal["auto"] | None = None
+    memory_gb: Rate | None = None
+
+    @model_validator(mode="after")
+    def _shares_are_of_one(self) -> Self:
+        for name, amount in (("cpus", self.cpus), ("gpus", self.gpus)):
+            if isinstance(amount, float) and amount > 1 and amount != int(amount):
+                raise ValueError(f"{name} above 1 must be a whole number, found {amount}")
+        return self
+
+
+class Cluster(Section):
+    resources: dict[str, Resources]
+    retries: Annotated[int, Field(ge=0)]
+    remote: str
+
+    @model_validator(mode="after")
+    def _default_is_complete(self) -> Self:
+        if "default" not in self.resources or None in self.resources["default"].model_dump().values():
+            raise ValueError("resources.default must say cpus, gpus and memory_gb: they hold for every other stage")
+        return self
+
+    def of(self, stage: str) -> Resources:
+        """What the stage of this name in dvc.yaml takes: without a line of its own, what `profile` says of
+        `profile_distilled`, its variation."""
+        found = self.resources.get(stage) or self.resources.get(stage.split("_")[0])
+        own = found.model_dump(exclude_none=True) if found else {}
+        return Resources(**{**self.resources["default"].model_dump(), **own})
+
+
+class Profile(Section):
+    size: Size
+    repeats: Positive
+
+
+class Deploy(Section):
+    calibration: Positive
+
+
+class Report(Section):
+    panels: Annotated[int, Field(ge=1, le=16)]
+
+
+class Row(Section):
+    """One experiment with everything filled in: the base sections with the row's differences merged."""
+
+    name: str
+    model: Model
+    start: Start
+    loss: Loss
+    train: Train
+
+    @model_validator(mode="after")
+    def _untrained_weights_come_from_somewhere(self) -> Self:
+        if not self.train.epochs and self.start.source == "drawn":
+            raise ValueError("train.epochs 0 leaves the row untrained, so start.source must say where its weights are")
+        return self
+
+    def used(self) -> dict[str, Any]:
+        """The settings that the row's weights depend on, and no others: nested, as in params.yaml."""
+        start = self.start.model_dump(include={"source", self.start.key, "sha256"}) if self.start.key else {}
+        if self.start.source == "huggingface":
+            start["revision"] = self.start.revision
+        drawn = self.model.drawing() if self.train.epochs else set()
+        model = self.model.model_dump(exclude={"draw", "alpha_init"} - drawn)
+        settings = {"model": model, "start": start or {"source": "drawn"}}
+        if not self.train.epochs:
+            return settings | {"train": {"epochs": 0}}
+        return settings | {"loss": self.loss.used(), "train": self.train.model_dump()}

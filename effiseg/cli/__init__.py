@@ -1,0 +1,1 @@
+"""How a command or a stage begins and ends, and what it tells whoever started it."""

@@ -1,5 +1,0 @@
-"""Procedural street scenes: what they are painted with, their plan, what stands and moves on them, their layout."""
-
-from effiseg.data.scene.layout import render_scene
-
-__all__ = ["render_scene"]

@@ -1,1 +1,0 @@
-"""What stage scripts share: the command line, the workspace, and MLflow."""

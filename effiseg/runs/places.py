@@ -1,0 +1,73 @@
+"""Where everything of a study lies in its folder: the only file that says so, and dvc.yaml with it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+GENERATED = Path("data/synthetic")
+PREPARED = Path("prepared")
+FLOORS = Path("floors.json")
+ROWS = Path("rows")
+RUNS = Path("runs")
+PREDICTIONS = Path("predictions")
+REPORTS = Path("reports")
+GRAPHS = Path(".cache/graphs")  # in the repository: exported networks without their weights
+
+
+@dataclass(frozen=True)
+class Place:
+    """What one run, a row with a seed, leaves in runs/<row>-<seed>/ below `root`; each file is one stage's.
+
+    Attributes:
+        model: last/ and best/, the weights of those epochs, and the projectors of the distillation terms.
+        record, history: how the training went, as a `RunRecord` and by epoch.
+        scores: what the evaluation keeps beside `metrics`: predictions.zip, images.npz, norms.npz, confusion.csv.
+        profile, deployment: what the architecture costs, and what each form of the trained network does.
+    """
+
+    row: str
+    seed: int
+    root: Path = Path()
+
+    @property
+    def name(self) -> str:
+        return f"{self.row}-{self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        return self.root / RUNS / self.name
+
+    @property
+    def model(self) -> Path:
+        return self.folder / "model"
+
+    @property
+    def last(self) -> Path:
+        return self.model / "last"
+
+    @property
+    def best(self) -> Path:
+        return self.model / "best"
+
+    @property
+    def record(self) -> Path:
+        return self.folder / "record.json"
+
+    @property
+    def history(self) -> Path:
+        return self.folder / "history.csv"
+
+    @property
+    def metrics(self) -> Path:
+        return self.folder / "metrics.json"
+
+    @property
+    def scores(self) -> Path:
+        return self.folder / "scores"
+
+    @property
+    def profile(self) -> Path:
+        return self.folder / "profile.json"
+
+    @property
+    def deployment(self) -> Path:
+        return self.folder / "deployment.json"

@@ -1,0 +1,43 @@
+"""What a stage finds, held against the configuration."""
+
+from effiseg.base.config import Config
+from effiseg.base.errors import EffiSegError
+from effiseg.base.schema import Row
+from effiseg.data.prepared import Prepared
+from effiseg.runs.places import PREPARED
+
+
+def open_prepared(config: Config) -> Prepared:
+    """The prepared data, which must be those that the configuration describes.
+
+    Raises:
+        EffiSegError: they are missing or damaged, or were made from another source or at another size.
+    """
+    data, wanted = Prepared.open(PREPARED), config.data
+    generated = wanted.source == "cityscapes" and data.source == "synthetic"
+    if data.size != tuple(wanted.size) or not (generated or data.source == wanted.source):
+        raise EffiSegError(
+            f"{PREPARED}: made from {data.source} at {list(data.size)}, but params.yaml says {wanted.source} at "
+            f"{wanted.size}; run `dvc repro prepare` first"
+        )
+    return data
+
+
+def refuse_weak_teacher(config: Config, row: Row, miou: float) -> None:
+    """Stop before anything learns from a teacher that knows no more than chance.
+
+    Raises:
+        EffiSegError: the row is a teacher of the study, and its mIoU is below study.min_teacher_miou.
+    """
+    wanted = config.study.min_teacher_miou
+    if row.name not in config.study.teachers or miou >= wanted:
+        return
+    cure = (
+        f"train it longer (experiments.{row.name}.train.epochs)"
+        if row.train.epochs
+        else "it fits these classes and their order? Was it trained with model.mean and model.std?"
+    )
+    raise EffiSegError(
+        f"study.min_teacher_miou: the teacher '{row.name}' ({row.start.source}) reaches mIoU {miou:.4f} on the "
+        f"validation split, expected at least {wanted}; {cure}, or lower the bound"
+    )

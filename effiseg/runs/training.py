@@ -1,0 +1,69 @@
+"""One training with its checkpoints, its MLflow run and the files that dvc.yaml declares."""
+
+import math
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+from effiseg.base.config import Config
+from effiseg.base.files import whole_folder, write_text
+from effiseg.base.schema import Row
+from effiseg.cli.progress import with_progress
+from effiseg.cli.stage import is_first_process
+from effiseg.data.prepared import Prepared
+from effiseg.models.deployed import deploy
+from effiseg.models.segformer import load_model
+from effiseg.runs.checkpoints import checkpoints, identity
+from effiseg.runs.places import Place
+from effiseg.runs.records import RunRecord, write_record
+from effiseg.tracking.tracker import git_commit, track_run
+from effiseg.weights.files import digest
+
+NEEDED_BY_MODEL = ("torch", "transformers", "safetensors", "pydantic", "ruamel.yaml", "numpy", "pillow", "tqdm")
+
+
+def train_run(config: Config, row: Row, seed: int, data: Prepared) -> None:
+    """Train the row, or fetch it where it has 0 epochs, and write model/, record.json and history.csv of its run.
+
+    Under torchrun or accelerate every process trains, and the first one logs and writes.
+
+    Raises:
+        EffiSegError: the teacher or the row's first weights cannot be read, the same training runs already, the
+            training diverges, or the tracking store cannot be reached.
+    """
+    # imported late: the library's start costs seconds that a wrong configuration should not wait for
+    from effiseg.training.train import train_row
+
+    place, teacher_run = Place(row.name, seed), config.teacher_of(row.name)
+    teacher_place = Place(*teacher_run) if teacher_run else None
+    teacher = deploy(load_model(teacher_place.last)) if teacher_place else None
+    digests = {
+        "data_digest": data.digest,
+        "teacher_digest": digest(teacher_place.last / "model.safetensors") if teacher_place else None,
+    }
+    known_as = identity({"row": row.used(), "seed": seed, "launcher": config.study.launcher, **digests})
+    if not is_first_process():
+        with checkpoints(place.name, known_as, owner=False) as folder:
+            train_row(row, seed, data, folder, Path(), teacher=teacher, on_log=lambda *_: None)
+        return
+    with (
+        checkpoints(place.name, known_as) as folder,
+        track_run(place.name, known_as, data.source, tags={"experiment": row.name, "seed": seed, **digests}) as tracker,
+        whole_folder(place.model) as out,
+    ):
+        tracker.params({"seed": seed, **row.model_dump(exclude={"name"})})
+        tracker.dataset(data.source, config.data.root, data.digest, "training")
+        steps = row.train.epochs * math.ceil(len(data.train) / row.train.batch_size)
+        on_log = with_progress(tracker.metrics, steps, row.train.batch_size)
+        training = train_row(row, seed, data, folder, out, teacher=teacher, on_log=on_log)
+        assert training is not None
+        how = {key: value for key, value in asdict(training).items() if key != "history"}
+        what = {"experiment": row.name, "seed": seed, "identity": known_as, "data_source": data.source, **digests}
+        weights = {"weights_digest": digest(out / "last/model.safetensors"), "git_commit": git_commit()}
+        record = RunRecord.model_validate(what | how | weights)
+        write_record(place.record, record)
+        write_text(place.history, training.history.to_csv(index=False))
+        costs = record.model_dump(include={"train_minutes", "images_per_second", "peak_memory_mb"})
+        tracker.metrics(costs, training.steps)
+        tracker.artifact(place.history)
+        tracker.model(out / "last", [f"{package}=={version(package)}" for package in NEEDED_BY_MODEL])

@@ -1,0 +1,1 @@
+"""MLflow: all that touches it."""

@@ -1,0 +1,88 @@
+"""The registered form of a row, as models-from-code: MLflow's scoring server runs this file to load one.
+
+`mlflow models serve --model-uri models:/effiseg-synthetic@best --env-manager local` answers at /invocations.
+"""
+
+import base64
+import binascii
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature, set_model
+from mlflow.pyfunc import PythonModel
+from mlflow.types import ColSpec, Schema
+from mlflow.types.schema import AnyType, Array, DataType
+from numpy.typing import NDArray
+from PIL import Image
+
+COLUMN = "image"
+
+
+class ServedModel(PythonModel):
+    """Pictures, one a row of the column `image` -> class maps (H, W) uint8 of trainIds, each at its picture's size.
+
+    A picture is the bytes of a PNG, JPEG, WEBP, BMP or TIFF file (in JSON: in base64), or an array (H, W, 3) of RGB
+    values 0..255.
+    """
+
+    def load_context(self, context: Any) -> None:
+        """Build the network from the exported checkpoint, in its deployed form: weights and JSON, no code."""
+        from effiseg.deployment.checkpoint import open_checkpoint
+        from effiseg.deployment.predictor import Predictor
+        from effiseg.models.deployed import deploy
+
+        model, card = open_checkpoint(Path(context.artifacts["checkpoint"]))
+        self.predictor = Predictor(deploy(model), card, torch.device("cpu"))
+
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # MLflow reads hints as schema
+        """One class map per row; a picture that cannot be used is an error of status 400 that names its row."""
+        pictures = [_picture(value, f"{COLUMN} {row}") for row, value in enumerate(model_input[COLUMN])]
+        return self.predictor(pictures)
+
+
+def signature() -> ModelSignature:
+    """What the model takes and gives."""
+    return ModelSignature(
+        inputs=Schema([ColSpec(AnyType(), COLUMN)]),
+        outputs=Schema([ColSpec(Array(Array(DataType.integer)))]),
+    )
+
+
+def _picture(value: Any, origin: str) -> Image.Image:
+    from effiseg.base.errors import EffiSegError
+    from effiseg.deployment.images import decode
+
+    try:
+        if isinstance(value, str):
+            value = base64.b64decode(value, validate=True)
+        if isinstance(value, bytes):
+            return decode(value, origin)
+    except binascii.Error:
+        raise _refused(f"{origin}: text that is not base64; send the bytes of a picture in base64") from None
+    except EffiSegError as error:
+        raise _refused(str(error)) from None
+    return Image.fromarray(_pixels(value, origin))
+
+
+def _pixels(value: Any, origin: str) -> NDArray[np.uint8]:
+    try:
+        array = np.asarray(value)
+    except ValueError:  # lists of different lengths
+        array = np.empty(0)
+    whole = array.ndim == 3 and array.shape[2] == 3 and array.size > 0 and np.issubdtype(array.dtype, np.integer)
+    if not whole or array.min() < 0 or array.max() > 255:
+        raise _refused(
+            f"{origin}: {type(value).__name__} of shape {array.shape} and type {array.dtype}, expected the bytes of a "
+            "picture in base64, or an array (H, W, 3) of whole numbers 0 to 255"
+        )
+    return array.astype(np.uint8)
+
+
+def _refused(message: str) -> MlflowException:
+    return MlflowException.invalid_parameter_value(message)  # status 400
+
+
+set_model(ServedModel())

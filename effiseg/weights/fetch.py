@@ -1,0 +1,60 @@
+"""A checkpoint from wherever `start.source` says."""
+
+import json
+import sys
+from pathlib import Path
+
+from effiseg.base.errors import EffiSegError
+from effiseg.base.files import repository
+from effiseg.base.schema import Model, Start
+from effiseg.weights.download import fetch_gdrive, fetch_huggingface, fetch_url
+from effiseg.weights.files import digest
+
+CHECKPOINT_NAMES = ("model.safetensors", "pytorch_model.bin")
+
+
+def fetch(start: Start, model: Model) -> Path:
+    """The checkpoint file that `start` names, downloaded if need be.
+
+    Args:
+        model: whose input normalisation is held against what a repository on the Hub states.
+
+    Raises:
+        EffiSegError: it cannot be had, or its digest is not `start.sha256`.
+    """
+    downloads = repository() / ".downloads"
+    sha256 = start.sha256 or None
+    if start.source == "url":
+        return fetch_url(start.url, downloads, sha256=sha256)
+    if start.source == "gdrive":
+        return fetch_gdrive(start.gdrive_id, downloads, sha256=sha256)
+    if start.source == "huggingface":
+        files = fetch_huggingface(start.repo, start.revision, downloads, sha256=sha256)
+        _compare_normalisation(start, model, files.preprocessor)
+        return files.weights
+    path = Path(start.path)
+    if path.is_dir():
+        # what transformers' save_pretrained writes
+        path = next((path / name for name in CHECKPOINT_NAMES if (path / name).is_file()), path)
+    if not path.is_file():
+        raise EffiSegError(
+            f"start.path: {path} is neither a checkpoint nor a folder with {' or '.join(CHECKPOINT_NAMES)}; give an "
+            "absolute path"
+        )
+    found = digest(path)
+    if sha256 and found != sha256.lower():
+        raise EffiSegError(f"start.sha256: {path} has {found}, expected {sha256}; correct the digest or the file")
+    if not sha256:
+        print(f"{path}: sha256 {found}")
+    return path
+
+
+def _compare_normalisation(start: Start, model: Model, preprocessor: Path | None) -> None:
+    if preprocessor is None:
+        return
+    stated = json.loads(preprocessor.read_text())
+    for key, ours in (("image_mean", model.mean), ("image_std", model.std)):
+        if key in stated and any(abs(a - b) > 1e-3 for a, b in zip(stated[key], ours, strict=True)):
+            print(
+                f"warning: model.{key[6:]} is {ours}, but {start.repo} was trained with {stated[key]}", file=sys.stderr
+            )

@@ -1,0 +1,18 @@
+"""Write down what each row's training depends on, row by row, so that a setting reruns the rows that use it alone."""
+
+from effiseg.base.config import load_config
+from effiseg.base.files import whole_folder, write_json
+from effiseg.cli import stage
+from effiseg.runs.places import ROWS
+
+
+def main() -> None:
+    stage.no_arguments(__doc__)
+    config = load_config()
+    with whole_folder(ROWS) as out:
+        for name in config.experiments:
+            write_json(out / f"{name}.json", config.row(name).used())
+
+
+if __name__ == "__main__":
+    stage.run(main)
