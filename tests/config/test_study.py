@@ -165,18 +165,12 @@ def test_asking_for_an_unknown_row_names_the_rows(shipped):
 
 
 @pytest.mark.parametrize(
-    ("changes", "key"),
+    ("changes", "said"),
     [
-        (
-            {"study.experiments": ["baseline", "teacher"]},
-            "study.experiments: row 'teacher' stands under study.teachers",
-        ),
-        (
-            {"study.assistant": "kd", "study.assisted": ["kd"]},
-            "study.distillation: row 'kd' stands under study.assisted",
-        ),
-        ({"study.distillation": ["teacher", "kd"]}, "study.teachers: row 'teacher' stands under study.distillation"),
+        ({"study.experiments": ["baseline", "teacher"]}, "experiments: row 'teacher' stands under study.teachers"),
+        ({"study.assistant": "kd", "study.assisted": ["kd"]}, "distillation: row 'kd' stands under study.assisted"),
+        ({"study.distillation": ["teacher", "kd"]}, "distillation: row 'teacher' has 0 epochs"),
     ],
 )
-def test_a_row_stands_in_one_list(refused, edited, changes, key):
-    refused(edited(changes), key)
+def test_a_row_stands_in_one_list_that_fits_it(refused, edited, changes, said):
+    refused(edited(changes), f"study.{said}")
