@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from effiseg.config import Config
 from effiseg.data.predictions import read_predictions
 from effiseg.data.prepared import Prepared
+from effiseg.data.recordings import recordings
 from effiseg.errors import EffiSegError
+from effiseg.report.blocks import Recordings
 from effiseg.report.records import (
     FORMS,
     REPAIR,
@@ -112,6 +114,11 @@ class Results:
         """The data set by its short name, and what was held out of it."""
         validation = self.config.data.validation
         return self.data.source + (f" ({validation})" if validation else "")
+
+    @property
+    def recordings(self) -> Recordings:
+        """The validation images by recording."""
+        return Recordings(recordings(self.data.source, self.data.val.names))
 
     @property
     def absent(self) -> list[str]:
