@@ -15,6 +15,8 @@ from effiseg.base.config import Config
 from effiseg.base.errors import EffiSegError
 from effiseg.data.predictions import read_predictions
 from effiseg.data.prepared import Prepared
+from effiseg.report.blocks import Recordings
+from effiseg.report.recordings import recordings
 from effiseg.runs.places import FLOORS, PREPARED, RUNS, Place
 from effiseg.runs.records import (
     FORMS,
@@ -118,6 +120,11 @@ class Results:
         """The data set by its short name, and what was held out of it."""
         validation = self.config.data.validation
         return self.data.source + (f" ({validation})" if validation else "")
+
+    @property
+    def recordings(self) -> Recordings:
+        """The validation images by recording."""
+        return Recordings(recordings(self.data.source, self.data.val.names))
 
     @property
     def absent(self) -> list[str]:

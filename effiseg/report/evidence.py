@@ -13,6 +13,7 @@ from effiseg.report.statistics import Difference
 from effiseg.report.style import Look, footer, looks, new_figure
 from effiseg.report.summary import RowSummary
 from effiseg.report.tables import interval, points
+from effiseg.report.words import drawn
 
 _VERDICT_COLOURS = {"better": "#0072B2", "worse": "#D55E00"}
 _UNDECIDED = "#606060"
@@ -35,7 +36,7 @@ def gains(results: Results, summaries: Sequence[RowSummary]) -> Figure:
     footer(
         figure,
         results.data,
-        f"line: 95 % interval; small dots: single seeds; filled: the interval leaves 0 out\n{_over(rows)}",
+        f"line: 95 % interval; small dots: single seeds; filled: the interval leaves 0 out\n{_over(results, rows)}",
     )
     return figure
 
@@ -75,7 +76,7 @@ def class_gains(results: Results, summaries: Sequence[RowSummary]) -> Figure:
     axes.spines[:].set_visible(False)
     figure.colorbar(image, ax=axes, pad=0.01, aspect=30)
     note = "bold in a frame: the 95 % interval leaves 0 out"
-    footer(figure, results.data, f"{note}\n{_over(rows)}")
+    footer(figure, results.data, f"{note}\n{_over(results, rows)}")
     return figure
 
 
@@ -111,7 +112,7 @@ def cost_and_gain(results: Results, summaries: Sequence[RowSummary]) -> Figure:
     footer(
         figure,
         results.data,
-        f"bar: 95 % interval; a device minute is a minute of one process on {devices}\n{_over(rows)}",
+        f"bar: 95 % interval; a device minute is a minute of one process on {devices}\n{_over(results, rows)}",
     )
     return figure
 
@@ -145,11 +146,11 @@ def _zero_line(draw: Callable[..., object]) -> None:
     draw(0, color="black", linewidth=1, linestyle="--")
 
 
-def _over(rows: Sequence[RowSummary]) -> str:
+def _over(results: Results, rows: Sequence[RowSummary]) -> str:
     """Over what the intervals are, for the footer."""
     seeds = sorted({row.delta.seeds for row in rows if row.delta.seeds})
     if not seeds:
         return "no row can be compared with the baseline"
     if seeds == [1]:
-        return "one seed: the intervals are over the validation images alone and compare two trained networks"
-    return f"over validation images and {' to '.join(str(s) for s in dict.fromkeys((seeds[0], seeds[-1])))} seeds"
+        return f"one seed: the intervals are over {drawn(results)} alone and compare two trained networks"
+    return f"over {drawn(results)} and {' to '.join(str(s) for s in dict.fromkeys((seeds[0], seeds[-1])))} seeds"

@@ -1,10 +1,10 @@
 """How sure a difference is: intervals from the paired bootstrap over images and the spread over seeds.
 
 Two things make a measured gain uncertain: the validation images are a sample, and so are the trainings. Images are
-resampled, the same ones for both rows and all seeds, and both rows are scored anew on them. Seeds are too few to
-resample (3 drawn from 3 understate their spread), so that theirs enters by Student's t: each replicate is moved by t
-times the standard error of the mean over seeds, with one degree of freedom less than there are seeds. The interval
-holds the middle 95 % of the replicates.
+resampled, the same ones for both rows and all seeds, and both rows are scored anew on them; images that belong together
+are drawn together (`effiseg.report.blocks`). Seeds are too few to resample (3 drawn from 3 understate their spread), so
+that theirs enters by Student's t: each replicate is moved by t times the standard error of the mean over seeds, with
+one degree of freedom less than there are seeds. The interval holds the middle 95 % of the replicates.
 """
 
 import math
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit  # Student's t; scipy.stats would take half a second to import
+from scipy.special import ndtri, stdtrit  # quantiles; scipy.stats would take half a second to import
 
 RESAMPLES = 4000
 CONFIDENCE = 0.95
@@ -63,23 +63,48 @@ def ious(counts: Floats) -> Floats:
     return np.concatenate([np.where(present.any(axis=-1), mean, np.nan)[..., None], iou], axis=-1)
 
 
-class Bootstrap:
-    """Resamples of the validation images, drawn once, so that every row is scored on the same ones."""
+def influences(counts: Floats) -> Floats:
+    """What each image adds to the mIoU and to each class's IoU: the score less the one without it, (images, 1 + C).
 
-    def __init__(self, images: int) -> None:
+    The bootstrap's differences vary, to first order, as the mean of these does (the jackknife of Tukey 1958).
+
+    Args:
+        counts: `regions` of each image (images, 3, C).
+    """
+    total = counts.sum(axis=0)
+    return ious(total) - ious(total - counts)
+
+
+class Bootstrap:
+    """Resamples of the validation images, drawn once, so that every row is scored on the same ones.
+
+    Attributes:
+        blocks: the block of each image (images,), counted from 0: images of one block are drawn together.
+        widening: of the replicates around what was observed. A handful of blocks spreads less than what it was drawn
+            from, and its mean follows Student's t (Hesterberg 2015, "What Teachers Should Know About the Bootstrap").
+    """
+
+    def __init__(self, blocks: NDArray[np.intp]) -> None:
         generator = np.random.default_rng(0)
-        self.weights = generator.multinomial(images, np.full(images, 1 / images), size=RESAMPLES).astype(np.float64)
+        self.blocks = blocks
+        count = int(blocks.max()) + 1
+        self.weights = generator.multinomial(count, np.full(count, 1 / count), size=RESAMPLES).astype(np.float64)
+        self.widening = 1.0
+        if count < len(blocks):
+            upper = (1 + CONFIDENCE) / 2
+            self.widening = math.sqrt(count / (count - 1)) * stdtrit(count - 1, upper) / ndtri(upper)
         # evenly spread over (0, 1) and shuffled: their t values have no chance error of their own
         self.levels = generator.permutation((np.arange(RESAMPLES) + 0.5) / RESAMPLES)
 
-    def replicate(self, confusion: NDArray[np.integer]) -> tuple[Floats, Floats]:
+    def replicate(self, counts: Floats) -> tuple[Floats, Floats]:
         """One training's mIoU and IoUs on all images (1 + C,) and on each resample (R, 1 + C).
 
         Args:
-            confusion: (images, C, C).
+            counts: `regions` of each image (images, 3, C).
         """
-        counts = regions(confusion)
-        resampled = (self.weights @ counts.reshape(len(counts), -1)).reshape(-1, *counts.shape[1:])
+        drawn = np.zeros((self.weights.shape[1], *counts.shape[1:]))
+        np.add.at(drawn, self.blocks, counts)
+        resampled = (self.weights @ drawn.reshape(len(drawn), -1)).reshape(-1, *counts.shape[1:])
         return ious(counts.sum(axis=0)), ious(resampled)
 
     def differences(
@@ -95,6 +120,9 @@ class Bootstrap:
             return [Difference(math.nan, math.nan, math.nan, 0)] * (1 + classes)
         observed = np.stack([row[seed][0] - baseline[seed][0] for seed in seeds])
         replicates = np.mean([row[seed][1] - baseline[seed][1] for seed in seeds], axis=0)
+        if self.widening > 1:
+            mean = observed.mean(axis=0)
+            replicates = mean + self.widening * (replicates - mean)
         if len(seeds) > 1:
             error = observed.std(axis=0, ddof=1) / math.sqrt(len(seeds))
             replicates = replicates + stdtrit(len(seeds) - 1, self.levels)[:, None] * error

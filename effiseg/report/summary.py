@@ -1,7 +1,7 @@
 """summary.csv and classes.csv: what each row gains over the baseline, how sure that is, and what it costs."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from effiseg.report.collect import BASELINE, Results
-from effiseg.report.statistics import Bootstrap, Difference, Floats, ious, regions
+from effiseg.report.statistics import Bootstrap, Difference, Floats, influences, ious, regions
 
 SUMMARY_COLUMNS = (
     "experiment",
@@ -79,19 +79,23 @@ class RowSummary:
 
 def summarise(results: Results) -> list[RowSummary]:
     """All rows of the study, in the order of params.yaml; rows without a result too."""
-    bootstrap = Bootstrap(len(results.data.val))
-    scores: dict[str, dict[int, tuple[Floats, Floats]]] = {}
-    images: dict[str, dict[int, Floats]] = {}
-    for name in results.rows:
-        confusions = {run.seed: run.confusion(results.data) for run in results.of(name)}
-        scores[name] = {seed: bootstrap.replicate(confusion) for seed, confusion in confusions.items()}
-        images[name] = {seed: ious(regions(confusion))[:, 0] for seed, confusion in confusions.items()}
-    baseline = scores.get(BASELINE, {})
+    images = len(results.data.val)
+    counts = {
+        name: {run.seed: regions(run.confusion(results.data)) for run in results.of(name)} for name in results.rows
+    }
+    baseline = counts.get(BASELINE, {})
+    added = [_gains(influences, runs, baseline) for runs in counts.values() if runs.keys() & baseline.keys()]
+    bootstrap = Bootstrap(results.recordings.blocks(np.hstack([np.empty((images, 0)), *added])))
+    scores = {
+        name: {seed: bootstrap.replicate(of_images) for seed, of_images in runs.items()}
+        for name, runs in counts.items()
+    }
     summaries = []
     for name in results.rows:
         runs = results.of(name)
-        deltas = bootstrap.differences(scores[name], baseline, results.data.num_classes)
+        deltas = bootstrap.differences(scores[name], scores.get(BASELINE, {}), results.data.num_classes)
         paired = [run.seed for run in runs if run.seed in baseline]
+        image_deltas = _gains(_own_miou, counts[name], baseline) if paired else np.full(images, math.nan)
         hours = [run.info.train_minutes / 60 * run.info.processes for run in runs]
         summaries.append(
             RowSummary(
@@ -103,7 +107,7 @@ def summarise(results: Results) -> list[RowSummary]:
                 classes={key: [run.metrics.iou[key] for run in runs] for key in results.data.classes},
                 delta=deltas[0],
                 class_deltas=dict(zip(results.data.classes, deltas[1:], strict=True)),
-                image_deltas=_image_deltas(images, name, paired, len(results.data.val)),
+                image_deltas=image_deltas,
                 train_minutes=average([run.info.train_minutes for run in runs]),
                 peak_memory_mb=average([run.info.peak_memory_mb for run in runs]),
                 images_per_second=average([run.info.images_per_second for run in runs]),
@@ -114,10 +118,13 @@ def summarise(results: Results) -> list[RowSummary]:
     return summaries
 
 
-def _image_deltas(images: Mapping[str, Mapping[int, Floats]], name: str, paired: Sequence[int], count: int) -> Floats:
-    if not paired:
-        return np.full(count, math.nan)
-    return np.mean([images[name][seed] - images[BASELINE][seed] for seed in paired], axis=0)
+def _gains(measure: Callable[[Floats], Floats], row: Mapping[int, Floats], baseline: Mapping[int, Floats]) -> Floats:
+    """Row minus baseline of what is measured of every image, mean over the seeds that both have."""
+    return np.mean([measure(row[seed]) - measure(baseline[seed]) for seed in row if seed in baseline], axis=0)
+
+
+def _own_miou(counts: Floats) -> Floats:
+    return ious(counts)[:, 0]
 
 
 def summary_table(results: Results, summaries: Sequence[RowSummary]) -> pd.DataFrame:

@@ -3,8 +3,9 @@
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from effiseg.report.blocks import Population
 from effiseg.report.collect import BASELINE, Results, Run
 from effiseg.report.statistics import Difference
 from effiseg.report.summary import RowSummary
@@ -16,6 +17,22 @@ LOSS_RESOLUTION = {
     "quarter": "quarter (the training labels are shrunk to the logits' 1/4 grid)",
 }
 
+
+class _Wording(NamedTuple):
+    """What is said of the intervals: what they draw, what they hold for, and how often they err without an effect."""
+
+    drawn: str
+    holds_for: str
+    errs: str = "one in twenty does so by chance"
+
+
+_LOOSE = "about one in ten does so by chance, since few blocks make a loose interval"
+_WORDINGS: dict[Population, _Wording] = {
+    "images": _Wording("the validation images", "new images of this kind"),
+    "this recording": _Wording("blocks of neighbouring frames", "more of this one recording, no other street", _LOOSE),
+    "these recordings": _Wording("blocks of neighbouring frames", "more of these recordings, no other street", _LOOSE),
+    "new recordings": _Wording("whole recordings", "new recordings of this kind"),
+}
 
 NEVER = 0.005  # IoU below which a class counts as not found
 
@@ -61,7 +78,7 @@ def _never_found(results: Results, summaries: Sequence[RowSummary]) -> list[str]
 def _headline(results: Results, groups: Mapping[str, list[RowSummary]]) -> str:
     judged = {verdict: rows for verdict in ("better", "worse", "not distinguishable") if (rows := groups[verdict])}
     count = sum(map(len, judged.values()))
-    images = f"{len(results.data.val)} validation images"
+    images = _validation_images(results)
     if count:
         seeds = sorted({row.delta.seeds for rows in judged.values() for row in rows})
         over = " to ".join(str(seed) for seed in dict.fromkeys((seeds[0], seeds[-1])))
@@ -70,9 +87,21 @@ def _headline(results: Results, groups: Mapping[str, list[RowSummary]]) -> str:
     if groups["one seed"]:
         return (
             f"**One seed gives no verdict.** Each row was trained once and scored on {images}: the differences below "
-            "compare these trained networks, not the methods, and their intervals are over the images alone."
+            f"compare these trained networks, not the methods, and their intervals are over {drawn(results)} alone."
         )
     return f"**No row can be compared with a row named `{BASELINE}`**, so there is no verdict."
+
+
+def drawn(results: Results) -> str:
+    """What the intervals of the study are over, besides the trainings."""
+    return _WORDINGS[results.recordings.population].drawn
+
+
+def _validation_images(results: Results) -> str:
+    images, recordings = len(results.data.val), len(results.recordings.frames)
+    if results.recordings.population == "images":
+        return f"{images} validation images"
+    return f"{images} validation images of {'one recording' if recordings == 1 else f'{recordings} recordings'}"
 
 
 def _gain(row: RowSummary) -> str:
@@ -166,20 +195,20 @@ def cost_notes(results: Results) -> str:
 
 def reading(results: Results) -> list[str]:
     """What a reader must know to judge the numbers."""
-    seeds = len(results.config.study.seeds)
+    seeds, wording = len(results.config.study.seeds), _WORDINGS[results.recordings.population]
     if seeds == 1:
         evidence = (
             "**One seed** shows what a row can reach and how large effects are ordered. It does not show that a "
             "difference is the row's doing: SegFormer commonly moves by 1 to 2 points of mIoU from seed to seed, so a "
-            "smaller Δ is no finding. Its interval is over the validation images alone: it compares these two trained "
+            f"smaller Δ is no finding. Its interval is over {drawn(results)} alone: it compares these two trained "
             "networks, not the methods. `study.seeds: [0, 1, 2]` gives a verdict."
         )
     else:
         evidence = (
             f"**± is the sample standard deviation over {seeds} seeds**, not an error of the mean. **The interval** "
-            "holds the difference with 95 % confidence over new trainings and new images of this kind: a paired "
-            "bootstrap over the validation images, widened by the spread over seeds (Student's t). *better* and "
-            "*worse* mean that it leaves 0 out; of rows without any effect, one in twenty does so by chance."
+            f"holds the difference with 95 % confidence for new trainings and {wording.holds_for}: a paired bootstrap "
+            f"over {wording.drawn}, widened by the spread over seeds (Student's t). *better* and *worse* mean that it "
+            f"leaves 0 out; of rows without any effect, {wording.errs}."
         )
     points = [
         evidence,

@@ -58,6 +58,7 @@ def make_study(tmp_path: Path) -> Callable[..., Study]:
         *,
         source: str = "synthetic",
         absent: Sequence[str] = ("train",),
+        val: int = 4,
         experiments: dict[str, dict[str, Any]] | None = None,
         **changes: object,
     ) -> Study:
@@ -66,16 +67,16 @@ def make_study(tmp_path: Path) -> Callable[..., Study]:
             content["experiments"] = experiments
             content["study"]["teachers"] = []
         study = Study(tmp_path, Config.model_validate(content))
-        write_study(study, source, absent)
+        write_study(study, source, absent, val)
         return study
 
     return make
 
 
-def write_study(study: Study, source: str, absent: Sequence[str]) -> None:
+def write_study(study: Study, source: str, absent: Sequence[str], val: int) -> None:
     space = CAMVID if source == "camvid" else CITYSCAPES
     draw = np.random.default_rng(0)
-    truth = write_prepared(study.root / "prepared", source, space, absent, draw)
+    truth = write_prepared(study.root / "prepared", source, space, absent, val, draw)
     students = [name for name in study.config.experiments if name not in study.config.study.teachers]
     places = {name: i for i, name in enumerate(students)}
     for name, seed in study.config.runs():
@@ -104,13 +105,13 @@ def write_metrics(place: Place, scores: dict[str, Any]) -> None:
 
 
 def write_prepared(
-    folder: Path, source: str, space: Any, absent: Sequence[str], draw: np.random.Generator
+    folder: Path, source: str, space: Any, absent: Sequence[str], val: int, draw: np.random.Generator
 ) -> np.ndarray:
     """Eight vertical bands of classes per image, no class left out, and a void line; returns the val labels."""
     counts: dict[str, Any] = {}
     missing = [space.classes.index(name) for name in absent]
     held = [i for i in range(len(space.classes)) if i not in missing] or [255]
-    for split, number, size in (("train", 6, SIZE), ("val", 4, FULL_SIZE)):
+    for split, number, size in (("train", 6, SIZE), ("val", val, FULL_SIZE)):
         bands = np.resize(draw.permutation(held), (number, 8))
         labels = np.repeat(bands, size[1] // 8, axis=1)[:, None, :].repeat(size[0], axis=1).astype(np.uint8)
         labels[:, -2:] = 255

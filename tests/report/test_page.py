@@ -2,9 +2,13 @@ from collections.abc import Callable
 from statistics import mean, stdev
 from typing import Any
 
+import numpy as np
+
 from effiseg.report.collect import collect
 from effiseg.report.page import page
+from effiseg.report.statistics import Bootstrap, regions
 from effiseg.report.summary import summarise
+from effiseg.report.words import answer
 
 Make = Callable[..., Any]
 
@@ -52,6 +56,7 @@ def test_several_seeds_show_mean_and_spread(make_study: Make) -> None:
     assert cells[1] == f"{mean(gains):+.2f} ± {stdev(gains):.2f}"
     assert cells[-2:] == ["10 to 11", "3"]
     assert "over 3 seeds" in text and "**One seed**" not in text
+    assert "for new trainings and new images of this kind: a paired bootstrap over the validation images, w" in text
     cars = [study.metrics("kd", seed)["iou"]["car"] for seed in (0, 1, 2)]
     assert line_of(text, "IoU per class", "car")[3] == shown(mean(cars))
 
@@ -79,6 +84,34 @@ def test_camvid_is_not_comparable(make_study: Make) -> None:
     text = text_of(make_study(source="camvid", absent=()))
     assert "generated" not in text and "**not comparable**" in text
     assert len(line_of(text, "IoU per class", "bicyclist")) == 9
+
+
+def test_frames_of_one_drive_are_drawn_in_blocks_and_speak_of_no_other(make_study: Make) -> None:
+    """The gain comes with the second half of the drive: a few blocks leave its size open, single frames do not."""
+    rows = {"experiments": ["baseline", "tanh"], "distillation": [], "seeds": [0, 1, 2]}
+    study = make_study(source="camvid", absent=(), val=30, study=rows)
+    for seed in (0, 1, 2):
+        folders = (study.root / f"runs/{name}-{seed}/scores/images.npz" for name in ("baseline", "tanh"))
+        before, after = (dict(np.load(path)) for path in folders)
+        right = before["confusion"].sum(axis=2)[:, :, None] * np.eye(11, dtype=int)
+        after["confusion"] = np.where(np.arange(30)[:, None, None] < 15, before["confusion"], right)
+        np.savez(study.root / f"runs/tanh-{seed}/scores/images.npz", **after)
+    results = collect(study.config, study.root)
+    delta = summarise(results)[1].delta
+    runs = [{run.seed: regions(run.confusion(results.data)) for run in results.of(name)} for name in results.rows]
+    single = Bootstrap(np.arange(30))
+    baseline, tanh = ({seed: single.replicate(counts) for seed, counts in of_row.items()} for of_row in runs)
+    by_frame = single.differences(tanh, baseline, classes=11)[0]
+    assert delta.mean == by_frame.mean
+    assert delta.high - delta.low > 3 * (by_frame.high - by_frame.low)
+    text = page(results, summarise(results))
+    assert (
+        "for new trainings and more of this one recording, no other street: a paired bootstrap over blocks of" in text
+    )
+    assert "new images of this kind" not in text
+    assert answer(results, summarise(results))[0].startswith(
+        "**Compared with the baseline over 3 seeds and 30 validation images of one recording,"
+    )
 
 
 def test_cityscapes_stands_beside_the_paper_on_its_protocol(make_study: Make) -> None:
