@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from kornia.enhance import adjust_brightness, adjust_contrast, adjust_saturation
 from torch import Tensor, nn
 
+from effiseg.device import full_precision
 from effiseg.schema import IGNORE_INDEX, Augment
 
 DRAWS = 7  # uniform numbers for each image: zoom, flip, place across and down, brightness, contrast, saturation
@@ -35,7 +36,7 @@ class Augmentation(nn.Module):
         if draws is None:
             draws = torch.rand(len(images), DRAWS, device=images.device)
         # mixed precision would round the coordinates to whole pixels and worse
-        with torch.autocast(images.device.type, enabled=False):
+        with full_precision(images.device):
             return self._move(images, labels, draws)
 
     def _move(self, images: Tensor, labels: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:

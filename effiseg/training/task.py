@@ -89,6 +89,6 @@ def build_terms(
 
 def to_one_resolution(logits: Tensor, labels: Tensor, resolution: str) -> tuple[Tensor, Tensor]:
     """Bring logits (N, C, h, w) and labels (N, H, W) together: at the labels' size, or on the logits' quarter grid."""
-    if resolution == "label":
-        return F.interpolate(logits, size=labels.shape[1:], mode="bilinear", align_corners=False), labels
+    if resolution == "label":  # in float32, as the losses are: half precision would round each logit once more
+        return F.interpolate(logits.float(), size=labels.shape[1:], mode="bilinear", align_corners=False), labels
     return logits, F.interpolate(labels[:, None], size=logits.shape[2:], mode="nearest")[:, 0]
