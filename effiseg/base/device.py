@@ -1,9 +1,11 @@
-"""Where the work runs."""
+"""Where the work runs, and how exactly."""
 
 import ctypes
 import platform
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from torch.amp import is_autocast_available
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # names of malloc.h
 _KEPT_BYTES = 2**30
@@ -19,6 +21,11 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU, {torch.get_num_threads()} threads"
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Autocast switched off, which runs matrix products in half precision; a device that knows none is left alone."""
+    return torch.autocast(device.type, enabled=False) if is_autocast_available(device.type) else nullcontext()
 
 
 def keep_freed_memory() -> None:

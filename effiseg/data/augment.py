@@ -1,10 +1,13 @@
 """Augmentation on the device, a batch at a time: image and label move together."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from kornia.enhance import adjust_brightness, adjust_contrast, adjust_saturation
 from torch import Tensor, nn
 
+from effiseg.base.device import full_precision
 from effiseg.base.schema import IGNORE_INDEX, Augment
 
 DRAWS = 7  # uniform numbers for each image: zoom, flip, place across and down, brightness, contrast, saturation
@@ -35,13 +38,24 @@ class Augmentation(nn.Module):
         if draws is None:
             draws = torch.rand(len(images), DRAWS, device=images.device)
         # mixed precision would round the coordinates to whole pixels and worse
-        with torch.autocast(images.device.type, enabled=False):
+        with full_precision(images.device):
             return self._move(images, labels, draws)
 
+    @torch.compiler.disable
+    def inside(self, size: Sequence[int], draws: Tensor) -> Tensor | None:
+        """Which pixels of the crops show images of `size` (H, W), bool (N, 1, h, w); None where no draw leaves them.
+
+        Void labels cannot tell: those within an image are no different from those beside it.
+        """
+        lowest = self.settings.scale[0]
+        if all(crop <= lowest * side for crop, side in zip(self.settings.crop, size, strict=True)):
+            return None
+        with full_precision(draws.device):
+            ones = draws.new_ones(len(draws), 1, *size)
+            return F.grid_sample(ones, self._grid(draws, size), mode="nearest", align_corners=False) > 0
+
     def _move(self, images: Tensor, labels: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
-        count, _, *size = images.shape
-        crop = self.settings.crop
-        grid = F.affine_grid(self._maps(draws, size), [count, 3, *crop], align_corners=False)
+        grid = self._grid(draws, images.shape[2:])
         moved = F.grid_sample(images.float() / 255, grid, mode="bilinear", align_corners=False)
         # shifted by one, so that the zeros that come in from outside read as "ignore"
         shifted = (labels.int() - IGNORE_INDEX) % (IGNORE_INDEX + 1)
@@ -57,7 +71,11 @@ class Augmentation(nn.Module):
         images = adjust_brightness(images, brightness)
         return adjust_saturation(adjust_contrast(images, 1 + contrast), 1 + saturation).clamp_(0, 1)
 
-    def _maps(self, draws: Tensor, size: list[int]) -> Tensor:
+    def _grid(self, draws: Tensor, size: Sequence[int]) -> Tensor:
+        """Where in the images, in -1..1, each pixel of the crops lies: (N, h, w, 2)."""
+        return F.affine_grid(self._maps(draws, size), [len(draws), 1, *self.settings.crop], align_corners=False)
+
+    def _maps(self, draws: Tensor, size: Sequence[int]) -> Tensor:
         """Affine maps (N, 2, 3) from crop to image coordinates, both in -1..1."""
         lowest, highest = self.settings.scale
         zoom = lowest + (highest - lowest) * draws[:, 0]

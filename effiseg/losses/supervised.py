@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from effiseg.base.device import full_precision
 from effiseg.base.schema import IGNORE_INDEX
 from effiseg.losses.processes import total
 
@@ -59,7 +60,8 @@ def _sums(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     bins = labels.where(valid, classes).flatten()
     overlap = of_label.new_zeros(classes + 1).index_add(0, bins, of_label)[:classes]
     actual = bins.new_zeros(classes + 1).index_add(0, bins, torch.ones_like(bins))[:classes]
-    predicted = (probabilities.flatten(2) @ valid.to(probabilities.dtype).flatten(1)[:, :, None]).sum(dim=(0, 2))
+    with full_precision(logits.device):  # in float16 the sum over an image is infinite
+        predicted = (probabilities.flatten(2) @ valid.to(probabilities.dtype).flatten(1)[:, :, None]).sum(dim=(0, 2))
     return total(overlap), total(predicted), total(actual)
 
 

@@ -3,7 +3,7 @@
 A new term is a class here, a line in `LOSSES`, its weight in `schema.LossWeights` and its settings in `schema.Loss`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -18,6 +18,7 @@ from effiseg.losses.distillation import (
     kl_divergence,
     relational_distillation,
 )
+from effiseg.losses.inside import only, share
 from effiseg.losses.supervised import dice_loss, focal_loss, tversky_loss, weighted_cross_entropy
 from effiseg.models.outputs import Outputs
 
@@ -29,12 +30,14 @@ class Signals:
     Attributes:
         logits, labels: (N, C, H, W) and (N, H, W), brought to one resolution.
         student, teacher: the networks' own outputs; the teacher's hold only what the active terms need.
+        inside: which positions of each stage's grid show the images, bool (N, 1, H_i, W_i); None where all do.
     """
 
     logits: Tensor
     labels: Tensor
     student: Outputs
     teacher: Outputs
+    inside: Sequence[Tensor | None] = (None, None, None, None)
 
 
 @dataclass
@@ -128,7 +131,7 @@ class FocalTversky(Tversky):
 
 
 class LogitTerm(nn.Module):
-    """A comparison of both networks' logits on their own 1/4 grid."""
+    """A comparison of both networks' logits on their own 1/4 grid, which is that of the first stage."""
 
     needs_teacher_logits: ClassVar[bool] = True
 
@@ -138,27 +141,27 @@ class LogitTerm(nn.Module):
 
     def forward(self, signals: Signals) -> Tensor:
         assert signals.student.logits is not None and signals.teacher.logits is not None
-        return self.compare(signals.student.logits, signals.teacher.logits)
+        return self.compare(signals.student.logits, signals.teacher.logits, signals.inside[0])
 
-    def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """The loss of logits (N, C, h, w)."""
+    def compare(self, student: Tensor, teacher: Tensor, inside: Tensor | None) -> Tensor:
+        """The loss of logits (N, C, h, w), where inside."""
         raise NotImplementedError
 
 
 class Kl(LogitTerm):
-    def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
-        return kl_divergence(student, teacher, self.settings.kl.temperature)
+    def compare(self, student: Tensor, teacher: Tensor, inside: Tensor | None) -> Tensor:
+        return kl_divergence(student, teacher, self.settings.kl.temperature, inside)
 
 
 class Cwd(LogitTerm):
-    def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
-        return channel_wise_distillation(student, teacher, self.settings.cwd.temperature)
+    def compare(self, student: Tensor, teacher: Tensor, inside: Tensor | None) -> Tensor:
+        return channel_wise_distillation(student, teacher, self.settings.cwd.temperature, inside)
 
 
 class Dist(LogitTerm):
-    def compare(self, student: Tensor, teacher: Tensor) -> Tensor:
+    def compare(self, student: Tensor, teacher: Tensor, inside: Tensor | None) -> Tensor:
         dist = self.settings.dist
-        return relational_distillation(student, teacher, dist.beta, dist.gamma, dist.temperature)
+        return relational_distillation(student, teacher, dist.beta, dist.gamma, dist.temperature, inside)
 
 
 class Cskd(nn.Module):
@@ -179,11 +182,11 @@ class Cskd(nn.Module):
     def forward(self, signals: Signals) -> Tensor:
         lambda_m, lambda_s = self.settings.lambda_m, self.settings.lambda_s
 
-        def compare(student: Tensor, teacher: Tensor) -> Tensor:
-            return cosine_guided_distillation(student, teacher, lambda_m, lambda_s)
+        def compare(student: Tensor, teacher: Tensor, inside: Tensor | None) -> Tensor:
+            return cosine_guided_distillation(student, teacher, lambda_m, lambda_s, inside)
 
         student, teacher = signals.student.features, signals.teacher.features
-        return over_stages(compare, self.settings.stage_weights, self.projectors, student, teacher)
+        return over_stages(compare, self.settings.stage_weights, self.projectors, student, teacher, signals.inside)
 
 
 class Pekd(nn.Module):
@@ -199,7 +202,8 @@ class Pekd(nn.Module):
 
     def forward(self, signals: Signals) -> Tensor:
         student, teacher = signals.student.embeddings, signals.teacher.embeddings
-        return over_stages(squared_error, self.stage_weights, self.projectors, student, teacher)
+        inside = [mask if mask is None else mask.flatten(2).mT for mask in signals.inside]  # of tokens
+        return over_stages(squared_error, self.stage_weights, self.projectors, student, teacher, inside)
 
 
 class FeatureMse(nn.Module):
@@ -215,7 +219,7 @@ class FeatureMse(nn.Module):
 
     def forward(self, signals: Signals) -> Tensor:
         student, teacher = signals.student.features, signals.teacher.features
-        return over_stages(squared_error, self.stage_weights, self.projectors, student, teacher)
+        return over_stages(squared_error, self.stage_weights, self.projectors, student, teacher, signals.inside)
 
 
 PROJECTORS: dict[str, Callable[[int, int], nn.Module]] = {
@@ -227,20 +231,22 @@ PROJECTORS: dict[str, Callable[[int, int], nn.Module]] = {
 
 
 def over_stages(
-    compare: Callable[[Tensor, Tensor], Tensor],
+    compare: Callable[[Tensor, Tensor, Tensor | None], Tensor],
     weights: list[float],
     projectors: nn.ModuleList,
     student: list[Tensor],
     teacher: list[Tensor],
+    inside: Sequence[Tensor | None],
 ) -> Tensor:
-    """The weighted sum over stages of `compare(projected student, teacher)`."""
-    stages = zip(weights, projectors, student, teacher, strict=True)
-    return torch.stack([weight * compare(project(ours), theirs) for weight, project, ours, theirs in stages]).sum()
+    """The weighted sum over stages of `compare(projected student, teacher, inside)`."""
+    stages = zip(weights, projectors, student, teacher, inside, strict=True)
+    losses = [weight * compare(project(ours), theirs, mask) for weight, project, ours, theirs, mask in stages]
+    return torch.stack(losses).sum()
 
 
-def squared_error(student: Tensor, teacher: Tensor) -> Tensor:
-    """The mean squared difference in float32."""
-    return F.mse_loss(student.float(), teacher.float())
+def squared_error(student: Tensor, teacher: Tensor, inside: Tensor | None) -> Tensor:
+    """The mean squared difference inside, in float32."""
+    return F.mse_loss(only(student.float(), inside), only(teacher.float(), inside)) / share(inside)
 
 
 LOSSES: dict[str, type[Term]] = {

@@ -1,14 +1,13 @@
 """SegFormer's decode head, computed in the cheapest of several equal orders."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.amp import is_autocast_available
 from transformers.models.segformer.modeling_segformer import SegformerDecodeHead
 
+from effiseg.base.device import full_precision
 from effiseg.models.draws import drop
 
 
@@ -45,9 +44,8 @@ class ExactDecodeHead(SegformerDecodeHead):
 
     def _composed(self) -> tuple[list[Tensor], Tensor]:
         """Each stage's projection and fuse block as one weight (D, C_i, 1, 1), and the sum of their biases (D,)."""
-        device = self.linear_fuse.weight.device.type
-        # in full precision also under autocast: rounding the product once is as close as rounding each factor
-        with torch.autocast(device, enabled=False) if is_autocast_available(device) else nullcontext():
+        # rounding the product once is as close as rounding each factor
+        with full_precision(self.linear_fuse.weight.device):
             projections = [projection.proj for projection in self.linear_projections]
             pairs = list(zip(self.fuse_blocks(), projections, strict=True))
             weights = [(block @ projection.weight)[:, :, None, None] for block, projection in pairs]

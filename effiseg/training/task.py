@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from effiseg.base.schema import Loss, Row
 from effiseg.data.augment import DRAWS, Augmentation
+from effiseg.losses.inside import on_grids
 from effiseg.losses.terms import LOSSES, Setting, Signals
 from effiseg.models.deployed import Deployed, deploy
 from effiseg.models.draws import Draws
@@ -47,16 +48,19 @@ class Task(nn.Module):
         Returns:
             loss: the weighted sum; logits (N, C, h/4, w/4); and each active term's value under its name.
         """
+        inside = None
         if not self.training:
             draws = None
         else:
             draws = draws or self.draw(torch.randint(2**62, (len(images),)).tolist(), images.device)
+            if self._teacher:
+                inside = self.augmentation.inside(images.shape[2:], draws.augment)
             images, labels = self.augmentation(images, labels, draws.augment)
         teacher = self._ask_teacher(images)
         student = self.student.outputs(images, draws)
         assert student.logits is not None
         logits, labels = to_one_resolution(student.logits, labels, self.resolution)
-        signals = Signals(logits, labels, student, teacher)
+        signals = Signals(logits, labels, student, teacher, on_grids(inside, student.features))
         values = {name: term(signals) for name, term in self.terms.items()}
         loss = torch.stack([self.weights[name] * value for name, value in values.items()]).sum()
         return {"loss": loss, "logits": student.logits, **values}
@@ -89,6 +93,6 @@ def build_terms(
 
 def to_one_resolution(logits: Tensor, labels: Tensor, resolution: str) -> tuple[Tensor, Tensor]:
     """Bring logits (N, C, h, w) and labels (N, H, W) together: at the labels' size, or on the logits' quarter grid."""
-    if resolution == "label":
-        return F.interpolate(logits, size=labels.shape[1:], mode="bilinear", align_corners=False), labels
+    if resolution == "label":  # in float32, as the losses are: half precision would round each logit once more
+        return F.interpolate(logits.float(), size=labels.shape[1:], mode="bilinear", align_corners=False), labels
     return logits, F.interpolate(labels[:, None], size=logits.shape[2:], mode="nearest")[:, 0]

@@ -149,6 +149,28 @@ def test_what_comes_from_outside_is_black_and_ignored():
     assert (labels[mostly] == 0).all()
 
 
+ZOOMED_OUT = [{"scale": [0.4, 0.9]}, {"scale": [0.5, 2.0], "crop": [64, 96]}, {"scale": [0.6, 0.6], "crop": [32, 128]}]
+
+
+@pytest.mark.parametrize("changes", ZOOMED_OUT, ids=str)
+def test_inside_is_where_labels_come_from_the_image(changes: dict[str, Any]):
+    augment, draws = augmentation(flip=0.5, **changes), torch.rand(40, DRAWS)
+    images, labels = patches(40, [0])
+    _, moved = augment(images, labels, draws)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = augment.inside(SIZE, draws)
+    assert inside.dtype == torch.bool
+    assert torch.equal(inside[:, 0], moved != IGNORE_INDEX)
+    assert 0.1 < inside.float().mean() < 0.95
+
+
+@pytest.mark.parametrize("changes", [{}, {"scale": [1.0, 1.5]}, {"scale": [0.5, 2.0], "crop": [32, 64]}], ids=str)
+def test_where_no_draw_leaves_the_image_inside_is_none_and_all_labels_come_from_it(changes: dict[str, Any]):
+    augment, draws = augmentation(flip=0.5, **changes), torch.rand(100, DRAWS)
+    assert augment.inside(SIZE, draws) is None
+    assert (augment(*patches(100, [0]), draws)[1] == 0).all()
+
+
 @pytest.mark.parametrize("scale", [[1.0, 1.0], [0.5, 2.0]])
 def test_no_label_is_invented_and_none_is_lost(scale: list[float]):
     values = [0, 1, 18, 127, 128, 254, 255]

@@ -1,7 +1,5 @@
 """The table of terms, and what each takes from a training step."""
 
-import math
-
 import pytest
 import torch
 from torch import nn
@@ -281,21 +279,3 @@ def test_networks_of_different_depth_are_an_error(name, build, signals):
     signals.teacher.embeddings.pop()
     with pytest.raises(ValueError, match="zip"):
         build(name)(signals)
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-@every_term
-def test_every_term_serves_under_autocast(name, dtype, build, signals):
-    def halved(values: Outputs) -> Outputs:
-        return Outputs(
-            values.logits.to(dtype), [x.to(dtype) for x in values.features], [x.to(dtype) for x in values.embeddings]
-        )
-
-    half = Signals(signals.logits.to(dtype), signals.labels, halved(signals.student), halved(signals.teacher))
-    term = build(name)
-    with torch.autocast("cpu", dtype=dtype):
-        value = term(half)
-    assert value.dtype == torch.float32
-    assert math.isclose(value.item(), term(signals).item(), rel_tol=0.05)
-    value.backward()
-    assert all(leaf.grad is None or leaf.grad.isfinite().all() for leaf in leaves(signals.student))

@@ -1,7 +1,7 @@
 """The fast forms change nothing of what a row learns, never wait for the device, and make no one-hot labels."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -100,7 +100,7 @@ class PlainTask(nn.Module):
         with torch.no_grad():
             teacher = self.teacher[0](images)
         student = self.student(images)
-        logits = F.interpolate(student.logits, size=labels.shape[1:], mode="bilinear", align_corners=False)
+        logits = F.interpolate(student.logits.float(), size=labels.shape[1:], mode="bilinear", align_corners=False)
         signals = Signals(logits, labels, student, teacher)
         return {"loss": sum(self.weights[name] * term(signals) for name, term in self.terms.items())}
 
@@ -221,10 +221,13 @@ def test_the_recorder_notes_reads(read: Callable[[Tensor], object], inference: b
 
 @pytest.fixture
 def rows(shipped: Config) -> list[tuple[str, dict[str, Any]]]:
-    """The default study's rows, and one of every term and with the norm that they leave out."""
+    """The default study's rows, and one of every term, zoomed out, and with the norm that they leave out."""
     every_term = {"weights": dict.fromkeys(LossWeights.model_fields, 1.0)}
-    derf = {"norms": dict.fromkeys(Norms.model_fields, "derf")}
-    return [*((name, {}) for name, _ in shipped.runs()), ("baseline", {"loss": every_term, "model": derf})]
+    others = {
+        "model": {"norms": dict.fromkeys(Norms.model_fields, "derf")},
+        "train": {"augment": {"scale": [0.5, 2.0]}},
+    }
+    return [*((name, {}) for name, _ in shipped.runs()), ("baseline", {"loss": every_term, **others})]
 
 
 def test_no_step_of_a_row_waits_for_the_device(rows: list, build: Build, batch: Batch):
@@ -238,6 +241,9 @@ def test_no_step_of_a_row_waits_for_the_device(rows: list, build: Build, batch: 
 class Untouched(nn.Module):
     def forward(self, images: Tensor, labels: Tensor, _draws: Tensor) -> Batch:
         return images.float(), labels
+
+    def inside(self, size: Sequence[int], draws: Tensor) -> Tensor:
+        return draws.new_empty(len(draws), 1, *size).bool()
 
 
 def test_no_step_reads_a_value_once_its_images_are_augmented(rows: list, build: Build, batch: Batch):

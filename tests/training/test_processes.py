@@ -37,8 +37,8 @@ WEIGHTS = {
     "pekd": 1.0,
 }
 # 10 images in batches of 4. Every term that sums over the batch, batch norm in head and projectors, and all that is
-# random, as shipped. Some gradients are rounding alone (see test_exact.py): unless eps is well above them, Adam makes
-# full steps of them.
+# random, zoomed out too. Some gradients are rounding alone (see test_exact.py): unless eps is well above them, Adam
+# makes full steps of them.
 SETTINGS: dict[str, Any] = {
     "data": {"size": [32, 64]},
     "experiments": {"teacher": {"model": {"variant": "b0"}}},
@@ -47,7 +47,7 @@ SETTINGS: dict[str, Any] = {
         "epochs": 2,
         "batch_size": 4,
         "optimizer": {"eps": 1e-3},
-        "augment": {"crop": [32, 64]},
+        "augment": {"crop": [32, 64], "scale": [0.4, 1.6]},
     },
 }
 HALVES = SETTINGS | {"train": SETTINGS["train"] | {"accumulation": 2, "epochs": 1}}
