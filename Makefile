@@ -4,7 +4,7 @@ ACTIVATE = . .venv/bin/activate
 
 .PHONY: setup setup-cluster study test test-studies test-units bench lint lock
 
-setup: .venv/.setup  ## .venv with what the study needs
+setup: .venv/.setup .venv/bin/effiseg  ## .venv with what the study needs
 
 setup-cluster: .venv/.setup requirements-cluster.txt  ## and what `python -m effiseg study --ray` needs on top
 	@$(ACTIVATE) && pip install --quiet --disable-pip-version-check -r requirements-cluster.txt
@@ -29,15 +29,21 @@ lint: .venv/.dev  ## ruff and mypy
 	@$(ACTIVATE) && ruff check . && ruff format --check . && mypy
 
 lock: .venv/.dev  ## resolve requirements*.in into requirements*.txt
-	@$(ACTIVATE) && for name in requirements requirements-cluster requirements-dev; do \
-	  pip-compile --quiet --upgrade --strip-extras --no-annotate --no-emit-index-url --no-emit-find-links \
-	    --output-file $$name.txt $$name.in && sed -i 's/^\(torch==[0-9.]*\)+.*/\1/' $$name.txt; done
+	@$(ACTIVATE) && compile() { \
+	    pip-compile --quiet --upgrade --strip-extras --no-annotate --no-emit-index-url --no-emit-find-links \
+	      --output-file $$1.txt $$(printf '%s.in ' $$*) && sed -i 's/^\(torch==[0-9.]*\)+.*/\1/' $$1.txt; } && \
+	  compile requirements && compile requirements-cluster requirements && \
+	  compile requirements-dev requirements-cluster requirements
 
 .venv/.setup: requirements.txt
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	@echo "installing requirements.txt into .venv (some minutes the first time)"
 	@$(ACTIVATE) && pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
+
+# `python -m effiseg` in short. No editable install: it would run this checkout's code in every copy and other checkout.
+.venv/bin/effiseg: .venv/.setup
+	@printf '#!/bin/sh\nexec "$${0%%/*}/python" -m effiseg "$$@"\n' > $@ && chmod +x $@
 
 .venv/.dev: .venv/.setup requirements-dev.txt
 	@echo "installing requirements-dev.txt into .venv"
