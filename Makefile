@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 ACTIVATE = . .venv/bin/activate
 
-.PHONY: setup setup-cluster study test test-studies test-units bench lint lock
+.PHONY: setup setup-cluster study test test-studies test-units bench lint docs lock
 
 setup: .venv/.setup .venv/bin/effiseg  ## .venv with what the study needs
 
@@ -28,12 +28,16 @@ bench: setup  ## our ways against a careful user's, as ratios: benchmarks/result
 lint: .venv/.dev  ## ruff and mypy
 	@$(ACTIVATE) && ruff check . && ruff format --check . && mypy
 
+# not --quiet, which would keep strict from seeing a warning
+docs: .venv-docs/.setup  ## the documentation as pages: site/index.html; fails on a link that leads nowhere
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+
 lock: .venv/.dev  ## resolve requirements*.in into requirements*.txt
 	@$(ACTIVATE) && compile() { \
 	    pip-compile --quiet --upgrade --strip-extras --no-annotate --no-emit-index-url --no-emit-find-links \
 	      --output-file $$1.txt $$(printf '%s.in ' $$*) && sed -i 's/^\(torch==[0-9.]*\)+.*/\1/' $$1.txt; } && \
 	  compile requirements && compile requirements-cluster requirements && \
-	  compile requirements-dev requirements-cluster requirements
+	  compile requirements-dev requirements-cluster requirements && compile requirements-docs
 
 .venv/.setup: requirements.txt
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
@@ -48,4 +52,9 @@ lock: .venv/.dev  ## resolve requirements*.in into requirements*.txt
 .venv/.dev: .venv/.setup requirements-dev.txt
 	@echo "installing requirements-dev.txt into .venv"
 	@$(ACTIVATE) && pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+.venv-docs/.setup: requirements-docs.txt
+	@test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	@.venv-docs/bin/pip install --quiet --disable-pip-version-check -r requirements-docs.txt
 	@touch $@
