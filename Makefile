@@ -2,9 +2,9 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 ACTIVATE = . .venv/bin/activate
 
-.PHONY: setup setup-cluster study test test-studies test-units bench lint lock
+.PHONY: setup setup-cluster study test test-studies test-units bench lint docs lock
 
-setup: .venv/.setup  ## .venv with what the study needs
+setup: .venv/.setup .venv/bin/effiseg  ## .venv with what the study needs
 
 setup-cluster: .venv/.setup requirements-cluster.txt  ## and what `python -m effiseg study --ray` needs on top
 	@$(ACTIVATE) && pip install --quiet --disable-pip-version-check -r requirements-cluster.txt
@@ -28,10 +28,16 @@ bench: setup  ## our ways against a careful user's, as ratios: benchmarks/result
 lint: .venv/.dev  ## ruff and mypy
 	@$(ACTIVATE) && ruff check . && ruff format --check . && mypy
 
+# not --quiet, which would keep strict from seeing a warning
+docs: .venv-docs/.setup  ## the documentation as pages: site/index.html; fails on a link that leads nowhere
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+
 lock: .venv/.dev  ## resolve requirements*.in into requirements*.txt
-	@$(ACTIVATE) && for name in requirements requirements-cluster requirements-dev; do \
-	  pip-compile --quiet --upgrade --strip-extras --no-annotate --no-emit-index-url --no-emit-find-links \
-	    --output-file $$name.txt $$name.in && sed -i 's/^\(torch==[0-9.]*\)+.*/\1/' $$name.txt; done
+	@$(ACTIVATE) && compile() { \
+	    pip-compile --quiet --upgrade --strip-extras --no-annotate --no-emit-index-url --no-emit-find-links \
+	      --output-file $$1.txt $$(printf '%s.in ' $$*) && sed -i 's/^\(torch==[0-9.]*\)+.*/\1/' $$1.txt; } && \
+	  compile requirements && compile requirements-cluster requirements && \
+	  compile requirements-dev requirements-cluster requirements && compile requirements-docs
 
 .venv/.setup: requirements.txt
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
@@ -39,7 +45,16 @@ lock: .venv/.dev  ## resolve requirements*.in into requirements*.txt
 	@$(ACTIVATE) && pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
+# `python -m effiseg` in short. No editable install: it would run this checkout's code in every copy and other checkout.
+.venv/bin/effiseg: .venv/.setup
+	@printf '#!/bin/sh\nexec "$${0%%/*}/python" -m effiseg "$$@"\n' > $@ && chmod +x $@
+
 .venv/.dev: .venv/.setup requirements-dev.txt
 	@echo "installing requirements-dev.txt into .venv"
 	@$(ACTIVATE) && pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+.venv-docs/.setup: requirements-docs.txt
+	@test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	@.venv-docs/bin/pip install --quiet --disable-pip-version-check -r requirements-docs.txt
 	@touch $@

@@ -4,6 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
+from effiseg import __version__
 from effiseg.base.config import load_config
 from effiseg.base.errors import EffiSegError
 from effiseg.cli import stage
@@ -86,6 +87,7 @@ def times(since: str) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m effiseg", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"effiseg {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     preset = commands.add_parser("preset", help="lay a set of differences over params.yaml")
     preset.add_argument("name", help=f"one of: {', '.join(preset_names())}")
@@ -127,5 +129,10 @@ def _zoom(text: str) -> float:
     return zoom
 
 
-if __name__ == "__main__":
+def script() -> None:
+    """What the installed command `effiseg` calls."""
     stage.run(main)
+
+
+if __name__ == "__main__":
+    script()

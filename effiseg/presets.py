@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 from effiseg.base.config import PARAMS_FILE, load_config, read_yaml
 from effiseg.base.errors import EffiSegError
 
-PRESETS = Path(__file__).parents[1] / "presets"
+PRESETS = Path(__file__).with_name("presets")
 
 
 def preset_names() -> list[str]:

@@ -9,6 +9,7 @@ import pytest
 from ray.autoscaler._private.commands import _bootstrap_config
 from ruamel.yaml import YAML
 
+from effiseg import __version__
 from tests.pipeline.study import environment
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -73,16 +74,14 @@ def test_mlflow_waits_for_services_that_tell_their_health(compose: Any) -> None:
 
 
 def test_the_ray_job_runs_this_version_with_its_claim_and_secret(
-    kubernetes: dict[str, Any], pins: dict[str, str], repository: Path
+    kubernetes: dict[str, Any], pins: dict[str, str]
 ) -> None:
     cluster = kubernetes["RayJob"]["spec"]["rayClusterSpec"]
     pods = [group["template"]["spec"] for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])]
     containers = [container for pod in pods for container in pod["containers"]]
-    version = re.search(r'^version = "(.+)"', (repository / "pyproject.toml").read_text(), re.MULTILINE)
 
     assert cluster["rayVersion"] == pins["ray"]
-    assert version is not None
-    assert {container["image"].rpartition(":")[2] for container in containers} == {version[1]}
+    assert {container["image"].rpartition(":")[2] for container in containers} == {__version__}
     assert {container["envFrom"][0]["secretRef"]["name"] for container in containers} == {"effiseg-services"}
     claims = {pod["volumes"][0]["persistentVolumeClaim"]["claimName"] for pod in pods}
     assert claims == {kubernetes["PersistentVolumeClaim"]["metadata"]["name"]}

@@ -123,6 +123,6 @@ def _paths(content: dict[str, Any], above: tuple[str, ...] = ()) -> list[tuple[s
 
 
 def _does_nothing(file: Path) -> bool:
-    """A package's __init__ with nothing but a docstring."""
+    """A package's __init__ with nothing but a docstring and constants, such as the version."""
     body = ast.parse(file.read_text()).body
-    return file.name == "__init__.py" and all(isinstance(node, ast.Expr) for node in body)
+    return file.name == "__init__.py" and all(isinstance(getattr(node, "value", None), ast.Constant) for node in body)
