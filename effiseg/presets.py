@@ -9,6 +9,7 @@ from ruamel.yaml import YAML
 
 from effiseg.base.config import PARAMS_FILE, load_config, read_yaml
 from effiseg.base.errors import EffiSegError
+from effiseg.base.files import whole_file
 
 PRESETS = Path(__file__).with_name("presets")
 
@@ -44,16 +45,13 @@ def apply_preset(name: str, root: str | None = None, params: Path = PARAMS_FILE)
     changes = list(_lay_over(content, differences))
     text = io.StringIO()
     yaml.dump(content, text)
-    partial = params.with_name(f".{params.name}.partial")
-    try:
+    with whole_file(params) as partial:
         partial.write_text(text.getvalue())
-        load_config(partial)
-        partial.replace(params)
-    except EffiSegError as error:
-        reason = str(error).removeprefix(f"{partial}: ")
-        raise EffiSegError(f"{params} is unchanged, as preset '{name}' would make it invalid: {reason}") from None
-    finally:
-        partial.unlink(missing_ok=True)
+        try:
+            load_config(partial)
+        except EffiSegError as error:
+            reason = str(error).removeprefix(f"{partial}: ")
+            raise EffiSegError(f"{params} is unchanged, as preset '{name}' would make it invalid: {reason}") from None
     return changes
 
 

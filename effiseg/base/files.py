@@ -17,12 +17,40 @@ def repository() -> Path:
     return Path(os.environ.get("DVC_ROOT", ".")).resolve()
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole: under a temporary name, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A file to write beside `path`; it becomes `path` when the block ends well and vanishes when it does not."""
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
-    partial.replace(path)
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill beside `path`; it becomes `path` when the block ends well and vanishes when it does not.
+
+    Until then, what was at `path` stays; the next call tidies up what a killed one left.
+    """
+    partial, old = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old")
+    _tidy(path, partial, old)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if path.exists():
+            path.rename(old)
+        partial.rename(path)
+    finally:
+        _tidy(path, partial, old)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole, in UTF-8; its folder is made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -30,18 +58,11 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_text(path, json.dumps(_without_nan(content), indent=2) + "\n")
 
 
-@contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """A folder to fill; it replaces `path` when the block ends well and vanishes when it does not."""
-    partial = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        shutil.rmtree(path, ignore_errors=True)
-        partial.rename(path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+def _tidy(path: Path, partial: Path, old: Path) -> None:
+    if old.exists() and not path.exists():  # stopped between the two renames
+        old.rename(path)
+    for folder in (partial, old):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _without_nan(value: Any) -> Any:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from effiseg.base.errors import EffiSegError
+from effiseg.base.files import whole_file
 from effiseg.deployment.graphs import from_kept_graph
 
 OPSET = 20  # the first with GELU as one operator
@@ -33,17 +34,13 @@ def export_onnx(
     """
     if not path.parent.is_dir() or path.is_dir():
         raise EffiSegError(f"{path}: expected the path of a file in a folder that exists; create {path.parent} first")
-    partial = path.with_name(f".{path.name}.partial")
     settings = (OPSET, *outputs)
     kept = graphs and from_kept_graph(model, graphs, lambda other: _traced(other, outputs).model_proto, settings)
-    try:
+    with whole_file(path) as partial:
         if kept:
             onnx.save(kept, partial)
         else:
             _traced(model, outputs).save(partial, external_data=False)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _traced(model: nn.Module, outputs: Sequence[str]) -> torch.onnx.ONNXProgram:

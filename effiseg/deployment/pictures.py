@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from effiseg.base.errors import EffiSegError
+from effiseg.base.files import whole_file
 from effiseg.data.labels import Colour, LabelSpace
 
 _OPACITY = 0.6  # of the colours over the picture
@@ -57,16 +58,13 @@ def write_png(image: Image.Image, path: Path) -> None:
     """
     buffer = BytesIO()
     image.save(buffer, "PNG")
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_bytes(buffer.getvalue())
-        partial.replace(path)
+        with whole_file(path) as partial:
+            partial.write_bytes(buffer.getvalue())
     except OSError as error:
         raise EffiSegError(
             f"{path}: cannot be written ({error.strerror}); free space, or choose another folder"
         ) from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _above_legend(rows: list[list[Image.Image]], maps: list[NDArray[np.uint8]], space: LabelSpace) -> Image.Image:

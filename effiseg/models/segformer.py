@@ -1,7 +1,6 @@
 """SegFormer with its input normalisation: built from the params, saved and loaded whole."""
 
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from transformers.models.segformer.modeling_segformer import SegformerLayer
 from transformers.utils import logging
 
 from effiseg.base.errors import EffiSegError
+from effiseg.base.files import whole_folder
 from effiseg.base.schema import Model
 from effiseg.models.draws import Draws, draw_kept, draw_uniform, drop
 from effiseg.models.embedding import swap_embeddings
@@ -125,14 +125,8 @@ def save_model(model: Segmenter, folder: Path) -> None:
 
     LayerNorm models open in plain transformers by `SegformerForSemanticSegmentation.from_pretrained(folder)`.
     """
-    partial, old = folder.with_name(f".{folder.name}.partial"), folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(partial, ignore_errors=True)
-    model.network.save_pretrained(partial)
-    if folder.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        folder.rename(old)
-    partial.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    with whole_folder(folder) as partial:
+        model.network.save_pretrained(partial)
 
 
 def load_model(folder: Path) -> Segmenter:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import shutil
 import signal
 import threading
 from collections import Counter
@@ -23,6 +22,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from effiseg.base.errors import EffiSegError
+from effiseg.base.files import whole_folder
 from effiseg.data.labels import IGNORE_INDEX, PAPER_WEIGHTS, LabelSpace, computed_weights
 from effiseg.data.prepared import IMAGES_FILE, INDEX_FILE, LABELS_FILE, Index, Rows, SplitIndex
 from effiseg.preparation.sources import (
@@ -110,19 +110,12 @@ def _replacing(out: Path, root: Path) -> Iterator[Path]:
     """Give an empty folder beside `out`; move it there when the block succeeds, else leave `out` as it was."""
     out = out.resolve()  # a link stays a link, and the data lands beside what it points to
     _check_replaceable(out, root)
-    partial, old = out.with_name(f".{out.name}.partial"), out.with_name(f".{out.name}.old")
     try:
-        _tidy(out, partial, old)  # what a killed run left
-        partial.mkdir(parents=True)
-        yield partial
-        if out.exists():
-            out.rename(old)
-        partial.rename(out)
+        with whole_folder(out) as folder:
+            yield folder
     except OSError as error:
         reason = error.strerror or error
         raise EffiSegError(f"{out}: cannot be written ({reason}): free space there, or check permissions") from error
-    finally:
-        _tidy(out, partial, old)
 
 
 def _check_replaceable(out: Path, root: Path) -> None:
@@ -132,13 +125,6 @@ def _check_replaceable(out: Path, root: Path) -> None:
         raise EffiSegError(f"{out}: exists and is no prepared data set: delete it, or write somewhere else")
     if root.resolve().is_relative_to(out):
         raise EffiSegError(f"{out}: would replace the raw data below it ({root}): write somewhere else")
-
-
-def _tidy(out: Path, partial: Path, old: Path) -> None:
-    if old.exists() and not out.exists():  # stopped between the two renames
-        old.rename(out)
-    for folder in (partial, old):
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 # --- conversion -------------------------------------------------------------------------------------------------------

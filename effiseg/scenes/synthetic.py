@@ -1,10 +1,8 @@
 """The embedded data set: procedural street scenes in the folder layout of Cityscapes."""
 
 import os
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +11,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from effiseg.base.errors import EffiSegError
+from effiseg.base.files import whole_folder
 from effiseg.data.labels import GENERATED_CITIES
 from effiseg.scenes import render_scene
 
@@ -52,7 +51,7 @@ def synthesize(root: Path, *, train: int, val: int, height: int, seed: int, work
     _check_numbers(train=train, val=val, height=height, seed=seed, workers=workers)
     root = root.resolve()
     _check_free(root)
-    with _whole_folder(root) as folder:
+    with whole_folder(root) as folder:
         jobs = [
             job
             for split, count in (("train", train), ("val", val))
@@ -61,6 +60,7 @@ def synthesize(root: Path, *, train: int, val: int, height: int, seed: int, work
         for parent in {path.parent for job in jobs for path in (job.image, job.label)}:
             parent.mkdir(parents=True, exist_ok=True)
         _run(jobs, workers or os.cpu_count() or 1)
+        _check_free(root)  # something may have been put there meanwhile
 
 
 def _check_numbers(*, train: int, val: int, height: int, seed: int, workers: int | None) -> None:
@@ -85,22 +85,6 @@ def _check_free(root: Path) -> None:
         f"{root}: found {found}, but synthetic data need a new or an empty folder and never overwrite anything; "
         "move it away, or name another folder."
     )
-
-
-@contextmanager
-def _whole_folder(root: Path) -> Iterator[Path]:
-    """A temporary sibling of `root` that becomes `root` if the block succeeds and is removed otherwise."""
-    partial_folder = root.with_name(f".{root.name}.partial")
-    shutil.rmtree(partial_folder, ignore_errors=True)  # left by a run that was killed
-    partial_folder.mkdir(parents=True)
-    try:
-        yield partial_folder
-        if root.exists():
-            root.rmdir()  # refuses if something was put there meanwhile
-        partial_folder.rename(root)
-    except BaseException:
-        shutil.rmtree(partial_folder, ignore_errors=True)
-        raise
 
 
 def _jobs(folder: Path, split: str, count: int, height: int, seed: int) -> list[_Job]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from effiseg.base.files import whole_file
 from effiseg.weights.files import read_tensors
 
 
@@ -24,14 +25,13 @@ def shrink(folder: Path, path: Path) -> None:
         else tensor
         for name, tensor in read_tensors(folder / "model.safetensors").items()
     }
-    partial = path.with_name(f".{path.name}.partial")
-    save_file(small, partial, metadata={"format": "pt"})
-    partial.replace(path)
+    with whole_file(path) as partial:
+        save_file(small, partial, metadata={"format": "pt"})
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="what a training wrote, such as models/teacher/last")
+    parser.add_argument("folder", type=Path, help="what a training wrote, such as runs/teacher-0/model/last")
     parser.add_argument("path", type=Path, help="the file to write")
     arguments = parser.parse_args()
     shrink(arguments.folder, arguments.path)

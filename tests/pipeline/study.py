@@ -127,7 +127,8 @@ class Study:
         return ran(self.dvc("repro", *arguments).stdout)
 
     def stale(self) -> set[str]:
-        """The stages that `dvc repro` would run: those whose inputs changed, and all that come after them."""
+        """The stages that `dvc repro` would run after `rows` and `prepare`: with changed inputs, and all after them."""
+        self.dvc("repro", "rows", "prepare")
         found = set(json.loads(self.dvc("status", "--json").stdout))
         edges = re.findall(r'"([^"]+)" -> "([^"]+)"', self.dvc("dag", "--full", "--dot").stdout)
         while more := {after for before, after in edges if before in found} - found:

@@ -109,3 +109,24 @@ def test_another_size_is_not_taken_for_the_one_that_the_run_cache_knows(copy: St
     speeds = copy.json("runs/baseline-0/profile.json")["speeds"]
     assert {tuple(speed["size"]) for speed in speeds} == {(96, 160), (64, 96)}
     assert np.load(copy.folder / "prepared/train/images.npy", mmap_mode="r").shape[-2:] == (64, 96)
+
+
+def test_an_assistant_learns_from_the_teacher_and_teaches(copy: Study) -> None:
+    copy.edit({"study": {"assistant": "kd", "assisted": ["combined"]}})
+    assisted = {"distill_assisted@combined-0", "evaluate_assisted@combined-0"}
+
+    assert set(copy.repro("evaluate_assisted@combined-0")) == {"rows"} | assisted
+    student, assistant = (copy.json(f"runs/{run}/record.json") for run in ("combined-0", "kd-0"))
+    assert student["teacher_digest"] == assistant["weights_digest"]
+
+    copy.edit({"experiments.kd": {"loss": {"weights": {"cskd": 0.5, "pekd": 1.0}}}})
+    assert KD | assisted <= copy.stale()
+    assert not {"teach@teacher-0", "train@baseline-0"} & copy.stale()
+
+
+def test_a_study_without_a_teacher_has_none_in_its_graph_and_says_so(copy: Study) -> None:
+    copy.edit({"study": {"teachers": [], "distillation": []}})
+
+    assert "teach" not in copy.dvc("stage", "list").stdout
+    assert copy.repro("report") == ["rows", "report"]
+    assert "this study has no teacher" in (copy.folder / "reports/comparison.md").read_text()

@@ -1,0 +1,76 @@
+"""What an edit runs again, and what it leaves alone."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.study import Study
+from tests.pipeline.test_study import KD, REPORTS, STAGES
+
+PROFILES = {stage for stage in STAGES if stage.startswith("profile")}
+DEPLOYMENTS = {stage for stage in STAGES if stage.startswith("deploy") and "@" in stage}
+
+
+@pytest.fixture(scope="module")
+def copy(module_copy: Study) -> Study:
+    """One copy for all edits here; each test takes its own back."""
+    return module_copy
+
+
+@pytest.fixture(autouse=True)
+def taken_back(copy: Study) -> None:
+    yield
+    copy.git("checkout", "--", "params.yaml", "dvc.lock", "effiseg")
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ("effiseg/tracking/tracker.py", set()),
+        ("effiseg/cli/stage.py", set()),
+        ("effiseg/__main__.py", set()),
+        ("effiseg/cluster/study.py", set()),
+        ("effiseg/report/words.py", {"report", "deployment"}),
+        ("effiseg/deployment/predict.py", DEPLOYMENTS | REPORTS),
+    ],
+)
+def test_a_comment_runs_what_its_room_computes(copy: Study, file: str, expected: set[str]) -> None:
+    with (copy.folder / file).open("a") as code:
+        code.write("# a comment\n")
+
+    assert copy.stale() == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"profile.repeats": 3}, PROFILES | DEPLOYMENTS | REPORTS),
+        ({"loss.cskd.lambda_m": 2.0}, KD | REPORTS),
+        ({"loss.tversky.alpha": 0.4, "model.alpha_init": 0.25}, {"report"}),
+        ({"experiments.baseline": {"train": {"optimizer": {"lr": 0.002}}}}, {"baseline"}),
+        ({"experiments.teacher.train": {"epochs": 2}}, {"teacher"} | KD | REPORTS),
+    ],
+)
+def test_a_setting_runs_what_uses_it(copy: Study, changes: dict, expected: set[str]) -> None:
+    copy.edit(changes)
+    stale = copy.stale()
+
+    if row := expected & {"baseline", "teacher"}:
+        of_row = {stage for stage in STAGES if f"@{row.copy().pop()}-" in stage}
+        assert stale == expected - row | of_row | REPORTS
+    else:
+        assert stale == expected
+
+
+def test_a_teachers_bound_checks_the_teacher_and_trains_nothing(copy: Study) -> None:
+    copy.edit({"study.min_teacher_miou": 0.0001})
+
+    assert copy.repro("distill@kd-0") == ["rows", "evaluate_teachers@teacher-0"]
+
+
+def test_data_that_moved_are_prepared_again_and_no_more(copy: Study, tmp_path: Path) -> None:
+    shutil.copytree(copy.folder / "data/synthetic", tmp_path / "moved")
+    copy.edit({"data.root": str(tmp_path / "moved")})
+
+    assert copy.stale() == set()
