@@ -14,7 +14,7 @@ from effiseg.tracking.tracker import download, track
 
 ALIAS = "best"
 CHECKPOINT = "checkpoint"
-SERVED = Path(__file__).with_name("served.py")
+SERVED = Path(__file__).parents[1] / "tracking/served.py"
 
 
 def register_run(model: Segmenter, card: Card) -> str:

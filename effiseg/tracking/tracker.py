@@ -285,8 +285,8 @@ def _create(name: str, source: str) -> Run:
 
 
 def _find(known_as: str, source: str) -> Run | None:
-    query = f"tags.`{IDENTITY_TAG}` = '{known_as}'"
-    found = mlflow.MlflowClient().search_runs([_experiment(source)], query, max_results=1)
+    experiment = _experiment(source)  # chooses the store, which a client asks for when it is made
+    found = mlflow.MlflowClient().search_runs([experiment], f"tags.`{IDENTITY_TAG}` = '{known_as}'", max_results=1)
     return mlflow.start_run(run_id=found[0].info.run_id) if found else None
 
 

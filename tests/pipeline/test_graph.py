@@ -91,7 +91,7 @@ def test_a_stage_declares_the_parameters_that_it_reads(
     stage: str, graph: dict[str, Any], imported: dict[str, set[str]], code: Path
 ) -> None:
     # only these get the whole configuration
-    packages = ("effiseg/runs/", "effiseg/report/") if stage in ("report", "deployment") else ("effiseg/runs/",)
+    packages = ("effiseg/runs/", "effiseg/report/") if stage == "report" else ("effiseg/runs/",)
     readers = {f"stages/{stage}.py"} | {file for file in imported[stage] if file.startswith(packages)}
     read: set[str] = set()
     for file in readers:

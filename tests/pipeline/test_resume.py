@@ -48,6 +48,7 @@ def tell_story(study: Study, folder: Path) -> Story:
     steps, statuses, logs = [], [], []
     for copy in (unbroken, broken):
         copy.edit(LONG)
+        copy.dvc("repro", "rows")
     with _dvc(unbroken) as whole:
         with _dvc(broken) as first:
             _wait_for_checkpoints(broken, first, after=0)

@@ -88,14 +88,13 @@ def test_a_new_row_is_three_lines_and_runs_alone(copy: Study) -> None:
     copy.edit({"experiments.mine": ROW, "study.experiments": ["baseline", "mine"]})
 
     mine = {"train@mine-0", "evaluate@mine-0", "profile@mine-0", "deploy@mine-0"}
-    assert copy.stale() == {"rows"} | mine | REPORTS
+    assert copy.stale() == mine | REPORTS
 
 
 def test_another_seed_runs_alone(copy: Study) -> None:
     copy.edit({"study.seeds": [0, 1]})
 
     assert copy.stale() == {
-        "rows",
         *(stage.replace("-0", "-1") for stage in STAGES if re.search("(baseline|kd)-0", stage)),
         *REPORTS,
     }
