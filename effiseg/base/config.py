@@ -15,22 +15,9 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 
 from effiseg.base.errors import EffiSegError
-from effiseg.base.schema import (
-    DISTILLATION_TERMS,
-    Cluster,
-    Data,
-    Deploy,
-    Loss,
-    Model,
-    Profile,
-    Report,
-    Row,
-    Section,
-    Start,
-    Study,
-    Synthesize,
-    Train,
-)
+from effiseg.base.objective import DISTILLATION_TERMS, Loss
+from effiseg.base.schema import Cluster, Data, Deploy, Model, Profile, Report, Row, Start, Study, Synthesize, Train
+from effiseg.base.section import Section
 
 PARAMS_FILE = Path("params.yaml")
 RESERVED = ("largest_class", "colour_lookup")  # floors, which have lines in the report of their own

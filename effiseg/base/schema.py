@@ -2,32 +2,16 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from effiseg.base.objective import Loss
+from effiseg.base.section import Channels, Deviations, Positive, Rate, Section, Seed, Share, Size, Weight
 
 IGNORE_INDEX = 255  # the one label of pixels that count nowhere, in every data set
 
 EmbeddingName = Literal["overlap", "bottleneck"]
-ProjectorName = Literal["conv", "conv_bn_relu"]
 NormName = Literal["layernorm", "dyt", "dyl", "derf"]
 DrawName = Literal["mit", "transformers"]
-DISTILLATION_TERMS = ("kl", "cwd", "dist", "cskd", "pekd", "feature_mse")
-
-Positive = Annotated[int, Field(gt=0)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Side = Annotated[int, Field(ge=32, multiple_of=32)]  # the encoder's last grid is 1/32
-Size = Annotated[list[Side], Field(min_length=2, max_length=2)]
-StageWeights = Annotated[list[Weight], Field(min_length=4, max_length=4)]
-Channels = Annotated[list[Share], Field(min_length=3, max_length=3)]
-Deviations = Annotated[list[Rate], Field(min_length=3, max_length=3)]
-
-
-class Section(BaseModel):
-    """A section of params.yaml: frozen, no unknown keys, no silent conversions."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Data(Section):
@@ -98,106 +82,6 @@ class Model(Section):
     def drawing(self) -> set[str]:
         """The keys that say how weights are drawn: alpha's first value where a norm has an alpha."""
         return {"draw", "alpha_init"} if set(self.norms.model_dump().values()) - {"layernorm"} else {"draw"}
-
-
-class LossWeights(Section):
-    weighted_ce: Weight
-    ce: Weight
-    dice: Weight
-    focal: Weight
-    tversky: Weight
-    focal_tversky: Weight
-    kl: Weight
-    cwd: Weight
-    dist: Weight
-    cskd: Weight
-    pekd: Weight
-    feature_mse: Weight
-
-    @model_validator(mode="after")
-    def _something_to_learn(self) -> Self:
-        if not self.active():
-            raise ValueError("every weight is 0; give at least one term a weight above 0")
-        return self
-
-    def active(self) -> dict[str, float]:
-        """The terms with weight above 0."""
-        return {term: weight for term, weight in self.model_dump().items() if weight > 0}
-
-
-class DiceSettings(Section):
-    smooth: Rate
-
-
-class FocalSettings(Section):
-    gamma: Weight
-
-
-class TverskySettings(Section):
-    alpha: Weight
-    beta: Weight
-    smooth: Rate
-
-
-class FocalTverskySettings(Section):
-    gamma: Annotated[float, Field(ge=1, allow_inf_nan=False)]
-
-
-class KlSettings(Section):
-    temperature: Rate
-
-
-class CwdSettings(Section):
-    temperature: Rate
-
-
-class DistSettings(Section):
-    beta: Weight
-    gamma: Weight
-    temperature: Rate
-
-
-class CskdSettings(Section):
-    lambda_m: Weight
-    lambda_s: Weight
-    stage_weights: StageWeights
-    projector: ProjectorName
-    frozen: bool
-
-
-class PekdSettings(Section):
-    stage_weights: StageWeights
-
-
-class FeatureMseSettings(Section):
-    stage_weights: StageWeights
-
-
-class Loss(Section):
-    resolution: Literal["label", "quarter"]
-    weights: LossWeights
-    dice: DiceSettings
-    focal: FocalSettings
-    tversky: TverskySettings
-    focal_tversky: FocalTverskySettings
-    kl: KlSettings
-    cwd: CwdSettings
-    dist: DistSettings
-    cskd: CskdSettings
-    pekd: PekdSettings
-    feature_mse: FeatureMseSettings
-
-    @property
-    def needs_teacher(self) -> bool:
-        return any(term in DISTILLATION_TERMS for term in self.weights.active())
-
-    def used(self) -> dict[str, Any]:
-        """The active terms' weights and settings; `focal_tversky` reads those of `tversky` too."""
-        terms = set(self.weights.active())
-        if "focal_tversky" in terms:
-            terms.add("tversky")
-        settings = self.model_dump(include=terms)
-        return {"resolution": self.resolution, "weights": self.weights.active(), **settings}
 
 
 class Optimizer(Section):

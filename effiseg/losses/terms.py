@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from effiseg.base.schema import Loss
+from effiseg.base.objective import Loss
 from effiseg.losses.distillation import (
     channel_wise_distillation,
     cosine_guided_distillation,

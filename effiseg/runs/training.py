@@ -16,7 +16,8 @@ from effiseg.models.segformer import load_model
 from effiseg.runs.checkpoints import checkpoints, identity
 from effiseg.runs.places import Place
 from effiseg.runs.records import RunRecord, write_record
-from effiseg.tracking.tracker import git_commit, track_run
+from effiseg.tracking.store import git_commit
+from effiseg.tracking.tracker import track_run
 from effiseg.weights.files import digest
 
 NEEDED_BY_MODEL = ("torch", "transformers", "safetensors", "pydantic", "ruamel.yaml", "numpy", "pillow", "tqdm")

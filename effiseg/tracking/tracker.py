@@ -6,9 +6,7 @@ MLFLOW_TRACKING_URI names a server instead. A store that cannot be reached is an
 goes away later costs a warning, never the work.
 """
 
-import logging
 import os
-import subprocess
 import sys
 import time
 import warnings
@@ -18,32 +16,26 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
-from effiseg.base.errors import EffiSegError
-from effiseg.base.files import repository
-
-# before mlflow is imported: no telemetry, and an unreachable server is told in seconds, not minutes
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-
 import mlflow
 from mlflow.data.dataset_source_registry import resolve_dataset_source
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import Metric, Run
 from mlflow.exceptions import MlflowException
 
-logging.getLogger("mlflow").setLevel(logging.WARNING)
-warnings.filterwarnings("ignore", message="The specified dataset source can be interpreted in multiple ways")
+from effiseg.base.errors import EffiSegError
+from effiseg.tracking.store import (
+    IDENTITY_TAG,
+    choose_store,
+    create_run,
+    experiment_of,
+    find_run,
+    provenance,
+    suffix,
+    unusable,
+)
 
-EXPERIMENT = "effiseg-{}"  # by data set
 NOTE = "mlflow.note.content"  # what the UI shows as an experiment's description
 LONGEST_NOTE = 20_000  # characters
-IDENTITY_TAG = "effiseg.run"
-KIND = {"mlflow.experimentKind": "custom_model_development"}  # what the UI opens it as
 FLUSH_SECONDS = 5.0
 RETRY_SECONDS = 60.0  # each try at a store that went away costs seconds
 PYFUNC = Path(__file__).with_name("pyfunc.py")
@@ -119,7 +111,7 @@ class Tracker:
                 self._client.set_model_version_tag(name, info.registered_model_version, key, value)
             self._client.set_registered_model_alias(name, alias, info.registered_model_version)
         except (MlflowException, OSError) as error:
-            raise _unusable(error) from None
+            raise unusable(error) from None
         return f"models:/{name}@{alias}"
 
     def flush(self) -> None:
@@ -155,7 +147,7 @@ def track(name: str, source: str, *, tags: Mapping[str, Any] | None = None) -> I
     Raises:
         EffiSegError: the tracking store cannot be reached or used.
     """
-    with _opened(lambda: _create(name, source), dict(tags or {}), step=0) as tracker:
+    with _opened(lambda: create_run(name, source), dict(tags or {}), step=0) as tracker:
         yield tracker
 
 
@@ -169,10 +161,10 @@ def track_run(name: str, identity: str, source: str, *, tags: Mapping[str, Any],
     Raises:
         EffiSegError: the tracking store cannot be reached or used.
     """
-    known_as = f"{identity}{_suffix()}"
+    known_as = f"{identity}{suffix()}"
 
     def start() -> Run:
-        return _find(known_as, source) or _create(name, source)
+        return find_run(known_as, source) or create_run(name, source)
 
     with _opened(start, {**tags, IDENTITY_TAG: known_as}, step) as tracker:
         yield tracker
@@ -185,9 +177,9 @@ def prepare_study(source: str) -> None:
         EffiSegError: the tracking store cannot be reached or used.
     """
     try:
-        _experiment(source)
+        experiment_of(source)
     except (MlflowException, OSError) as error:
-        raise _unusable(error) from None
+        raise unusable(error) from None
 
 
 def download(uri: str, folder: Path) -> Path:
@@ -196,7 +188,7 @@ def download(uri: str, folder: Path) -> Path:
     Raises:
         EffiSegError: there is no such model or path, or the store cannot be reached.
     """
-    _choose_store()
+    choose_store()
     try:
         return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
     except (MlflowException, OSError) as error:
@@ -225,26 +217,13 @@ def _log_pyfunc(code: Path, artifact: str, folder: Path, requirements: list[str]
         )
 
 
-def _unusable(error: Exception) -> EffiSegError:
-    reason = " ".join(str(error).split())[:300]
-    return EffiSegError(
-        f"MLflow at {mlflow.get_tracking_uri()} cannot be used ({reason}); start that server, or unset "
-        "MLFLOW_TRACKING_URI to use mlflow.db in the repository"
-    )
-
-
-def _choose_store() -> None:
-    if "MLFLOW_TRACKING_URI" not in os.environ:
-        mlflow.set_tracking_uri(f"sqlite:///{repository() / 'mlflow.db'}")
-
-
 @contextmanager
 def _opened(start: Callable[[], Run], tags: dict[str, Any], step: int) -> Iterator[Tracker]:
     try:
         tracker = Tracker(start(), step)
     except (MlflowException, OSError) as error:
-        raise _unusable(error) from None
-    tracker.tags(_provenance(os.environ.get("DVC_EXP_NAME", "")) | tags)
+        raise unusable(error) from None
+    tracker.tags(provenance(os.environ.get("DVC_EXP_NAME", "")) | tags)
     status = "FAILED"
     try:
         yield tracker
@@ -255,54 +234,6 @@ def _opened(start: Callable[[], Run], tags: dict[str, Any], step: int) -> Iterat
     finally:
         tracker.flush()
         tracker._try(lambda: mlflow.end_run(status))
-
-
-def _suffix() -> str:
-    experiment = os.environ.get("DVC_EXP_NAME", "")
-    return f"/{experiment}" if experiment else ""
-
-
-def _experiment(source: str) -> str:
-    """Find or make the data set's experiment and choose it; one process at a time, since creation races."""
-    root = repository()
-    _choose_store()
-    client = mlflow.MlflowClient()
-    (root / ".ckpt").mkdir(exist_ok=True)
-    with FileLock(root / ".ckpt" / "mlflow.lock"):
-        name = EXPERIMENT.format(source)
-        found = client.get_experiment_by_name(name)
-        # explicit and absolute: a stage in a temporary folder must not leave its artifacts there
-        local = mlflow.get_tracking_uri().startswith("sqlite:")
-        location = (root / "mlartifacts").as_uri() if local else None
-        experiment_id = found.experiment_id if found else client.create_experiment(name, location, KIND)
-        mlflow.set_experiment(experiment_id=experiment_id)
-    return str(experiment_id)
-
-
-def _create(name: str, source: str) -> Run:
-    _experiment(source)
-    return mlflow.start_run(run_name=name + _suffix())
-
-
-def _find(known_as: str, source: str) -> Run | None:
-    experiment = _experiment(source)  # chooses the store, which a client asks for when it is made
-    found = mlflow.MlflowClient().search_runs([experiment], f"tags.`{IDENTITY_TAG}` = '{known_as}'", max_results=1)
-    return mlflow.start_run(run_id=found[0].info.run_id) if found else None
-
-
-def _provenance(experiment: str) -> dict[str, str]:
-    command = ["git", "rev-parse", "--quiet", "--verify", "HEAD"]
-    commit = subprocess.run(command, cwd=repository(), capture_output=True, text=True, check=False).stdout.strip()
-    stage = os.environ.get("DVC_STAGE", "")
-    return {"git.commit": commit, "dvc.stage": stage, "dvc.experiment": experiment}
-
-
-def git_commit() -> str:
-    """The commit that the repository stands at, and whether settings or code differ from it; empty outside git."""
-    settings = ["params.yaml", "dvc.yaml", "effiseg", "stages"]
-    command = ["git", "status", "--porcelain", "--", *settings]
-    changed = subprocess.run(command, cwd=repository(), capture_output=True, text=True, check=False).stdout
-    return _provenance("")["git.commit"] + (" with uncommitted changes" if changed.strip() else "")
 
 
 def _flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

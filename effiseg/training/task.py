@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from effiseg.base.schema import Loss, Row
+from effiseg.base.objective import Loss
+from effiseg.base.schema import Row
 from effiseg.data.augment import DRAWS, Augmentation
 from effiseg.losses.inside import on_grids
 from effiseg.losses.terms import LOSSES, Setting, Signals

@@ -41,7 +41,6 @@ class HubFiles(NamedTuple):
     """Local files of one commit of a Hub repository."""
 
     weights: Path  # model.safetensors or pytorch_model.bin
-    config: Path | None  # config.json
     preprocessor: Path | None  # preprocessor_config.json
 
 
@@ -115,7 +114,6 @@ def fetch_huggingface(repo: str, revision: str, folder: Path, *, sha256: str | N
     commit = weights.parent.name
     return HubFiles(
         weights=weights,
-        config=_hub_file(repo, "config.json", commit, folder),
         preprocessor=_hub_file(repo, "preprocessor_config.json", commit, folder),
     )
 

@@ -3,7 +3,7 @@
 import pytest
 
 from effiseg.base.errors import EffiSegError
-from effiseg.base.schema import DISTILLATION_TERMS
+from effiseg.base.objective import DISTILLATION_TERMS
 from effiseg.preparation.floors import FLOORS
 
 

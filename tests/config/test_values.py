@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from effiseg.base.schema import LossWeights
+from effiseg.base.objective import LossWeights
 
 NAN, INF = math.nan, math.inf
 WRONG = [

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from effiseg.base.config import Config
-from effiseg.base.schema import DISTILLATION_TERMS
+from effiseg.base.objective import DISTILLATION_TERMS
 from effiseg.losses.distillation import channel_wise_distillation, cosine_guided_distillation
 from effiseg.losses.inside import on_grids
 from effiseg.losses.terms import LOSSES, Setting, Signals, squared_error

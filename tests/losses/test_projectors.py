@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from effiseg.base.schema import Loss
+from effiseg.base.objective import Loss
 from effiseg.losses.distillation import cosine_guided_distillation
 from effiseg.losses.terms import Cskd, Setting, Signals
 from effiseg.models.outputs import Outputs

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from effiseg.base.schema import DISTILLATION_TERMS, Loss, LossWeights
+from effiseg.base.objective import DISTILLATION_TERMS, Loss, LossWeights
 from effiseg.losses.supervised import tversky_loss
 from effiseg.losses.terms import LOSSES, Setting, Signals
 from effiseg.models.outputs import Outputs

@@ -14,7 +14,8 @@ from torch.utils._pytree import tree_leaves
 from transformers.models.segformer.modeling_segformer import SegformerDecodeHead
 
 from effiseg.base.config import Config
-from effiseg.base.schema import LossWeights, Norms
+from effiseg.base.objective import LossWeights
+from effiseg.base.schema import Norms
 from effiseg.data.labels import CITYSCAPES
 from effiseg.data.prepared import Prepared, Split
 from effiseg.losses.terms import LOSSES, Setting, Signals

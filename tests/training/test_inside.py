@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from effiseg.base.schema import DISTILLATION_TERMS
+from effiseg.base.objective import DISTILLATION_TERMS
 from effiseg.models.outputs import Outputs
 from effiseg.training.task import Task
 

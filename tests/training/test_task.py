@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from effiseg.base.config import Config, read_yaml
-from effiseg.base.schema import LossWeights
+from effiseg.base.objective import LossWeights
 from effiseg.data.labels import CITYSCAPES
 from effiseg.models import segformer
 from effiseg.models.deployed import Deployed

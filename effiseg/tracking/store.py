@@ -1,0 +1,87 @@
+"""The store behind MLflow: where it is, and the runs in it."""
+
+import logging
+import os
+import subprocess
+import warnings
+
+import mlflow
+from filelock import FileLock
+from mlflow.entities import Run
+
+from effiseg.base.errors import EffiSegError
+from effiseg.base.files import repository
+
+logging.getLogger("mlflow").setLevel(logging.WARNING)
+warnings.filterwarnings("ignore", message="The specified dataset source can be interpreted in multiple ways")
+
+EXPERIMENT = "effiseg-{}"  # by data set
+IDENTITY_TAG = "effiseg.run"
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # what the UI opens it as
+
+
+def choose_store() -> None:
+    """mlflow.db in the repository, unless MLFLOW_TRACKING_URI says otherwise."""
+    if "MLFLOW_TRACKING_URI" not in os.environ:
+        mlflow.set_tracking_uri(f"sqlite:///{repository() / 'mlflow.db'}")
+
+
+def experiment_of(source: str) -> str:
+    """Find or make the data set's experiment and choose it; one process at a time, since creation races."""
+    root = repository()
+    choose_store()
+    client = mlflow.MlflowClient()
+    (root / ".ckpt").mkdir(exist_ok=True)
+    with FileLock(root / ".ckpt" / "mlflow.lock"):
+        name = EXPERIMENT.format(source)
+        found = client.get_experiment_by_name(name)
+        # explicit and absolute: a stage in a temporary folder must not leave its artifacts there
+        local = mlflow.get_tracking_uri().startswith("sqlite:")
+        location = (root / "mlartifacts").as_uri() if local else None
+        experiment_id = found.experiment_id if found else client.create_experiment(name, location, KIND)
+        mlflow.set_experiment(experiment_id=experiment_id)
+    return str(experiment_id)
+
+
+def create_run(name: str, source: str) -> Run:
+    """Begin a new run in the data set's experiment; it is MLflow's active one then."""
+    experiment_of(source)
+    return mlflow.start_run(run_name=name + suffix())
+
+
+def find_run(known_as: str, source: str) -> Run | None:
+    """Go on in the run that bears this identity, if there is one; it is MLflow's active one then."""
+    experiment = experiment_of(source)  # chooses the store, which a client asks for when it is made
+    found = mlflow.MlflowClient().search_runs([experiment], f"tags.`{IDENTITY_TAG}` = '{known_as}'", max_results=1)
+    return mlflow.start_run(run_id=found[0].info.run_id) if found else None
+
+
+def suffix() -> str:
+    """What tells the runs of a DVC experiment from those of the study."""
+    experiment = os.environ.get("DVC_EXP_NAME", "")
+    return f"/{experiment}" if experiment else ""
+
+
+def unusable(error: Exception) -> EffiSegError:
+    """A store that cannot be reached or used, as an error to raise."""
+    reason = " ".join(str(error).split())[:300]
+    return EffiSegError(
+        f"MLflow at {mlflow.get_tracking_uri()} cannot be used ({reason}); start that server, or unset "
+        "MLFLOW_TRACKING_URI to use mlflow.db in the repository"
+    )
+
+
+def provenance(experiment: str) -> dict[str, str]:
+    """The tags of every run: the commit, and DVC's stage and experiment."""
+    command = ["git", "rev-parse", "--quiet", "--verify", "HEAD"]
+    commit = subprocess.run(command, cwd=repository(), capture_output=True, text=True, check=False).stdout.strip()
+    stage = os.environ.get("DVC_STAGE", "")
+    return {"git.commit": commit, "dvc.stage": stage, "dvc.experiment": experiment}
+
+
+def git_commit() -> str:
+    """The commit that the repository stands at, and whether settings or code differ from it; empty outside git."""
+    settings = ["params.yaml", "dvc.yaml", "effiseg", "stages"]
+    command = ["git", "status", "--porcelain", "--", *settings]
+    changed = subprocess.run(command, cwd=repository(), capture_output=True, text=True, check=False).stdout
+    return provenance("")["git.commit"] + (" with uncommitted changes" if changed.strip() else "")
