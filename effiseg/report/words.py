@@ -64,7 +64,7 @@ def answer(results: Results, summaries: Sequence[RowSummary]) -> list[str]:
             f"comes from the other {others} classes."
         )
     levels = [f"the {row.experiment} {percent(row.miou)}" for row in summaries if row.verdict == BASELINE]
-    levels += [f"the teacher {run.experiment} {percent([run.metrics.miou])}" for run in results.teachers]
+    levels += [f"the {run.experiment} {percent([run.metrics.miou])}" for run in results.teachers]
     levels += [f"answering each pixel by its colour alone {percent([results.floors.colour_lookup.miou])}"]
     lines.append(f"For scale, mIoU in percent: {', '.join(levels)}.")
     return lines
