@@ -245,7 +245,10 @@ def test_a_model_that_is_not_there_says_what_to_run(copy: Study) -> None:
     (copy.folder / "runs/kd-0/model/last/config.json").unlink()
     (copy.folder / "runs/baseline-0/record.json").unlink()
 
-    for name, message in (("kd-0", "runs/kd-0/model/last"), ("baseline-0", "runs/baseline-0/record.json: not")):
+    for name, message in (
+        ("kd-0", "runs/kd-0/model/last"),
+        ("baseline-0", "runs/baseline-0/record.json: No such file"),
+    ):
         done = copy.run("python", "-m", "effiseg", "export", name, check=False)
         assert done.returncode == 1
         assert done.stderr.startswith(f"error: {message}")
