@@ -200,7 +200,10 @@ class Row(Section):
     @model_validator(mode="after")
     def _untrained_weights_come_from_somewhere(self) -> Self:
         if not self.train.epochs and self.start.source == "drawn":
-            raise ValueError("train.epochs 0 leaves the row untrained, so start.source must say where its weights are")
+            raise ValueError(
+                "train.epochs 0 leaves the row untrained, and start.source is 'drawn'; set train.epochs above 0, or "
+                "start.source to file, url, gdrive or huggingface"
+            )
         return self
 
     def used(self) -> dict[str, Any]:

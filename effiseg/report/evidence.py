@@ -36,7 +36,8 @@ def gains(results: Results, summaries: Sequence[RowSummary]) -> Figure:
     footer(
         figure,
         results.data,
-        f"line: 95 % interval; small dots: single seeds; filled: the interval leaves 0 out\n{_over(results, rows)}",
+        "line: 95 % interval; small dots: single seeds; filled: better or worse over several seeds\n"
+        f"{_over(results, rows)}",
     )
     return figure
 
@@ -75,7 +76,7 @@ def class_gains(results: Results, summaries: Sequence[RowSummary]) -> Figure:
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     figure.colorbar(image, ax=axes, pad=0.01, aspect=30)
-    note = "bold in a frame: the 95 % interval leaves 0 out"
+    note = "bold in a frame: better or worse over several seeds"
     footer(figure, results.data, f"{note}\n{_over(results, rows)}")
     return figure
 

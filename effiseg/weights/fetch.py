@@ -37,9 +37,10 @@ def fetch(start: Start, model: Model) -> Path:
         # what transformers' save_pretrained writes
         path = next((path / name for name in CHECKPOINT_NAMES if (path / name).is_file()), path)
     if not path.is_file():
+        found = "" if path.exists() else "not there, so "
         raise EffiSegError(
-            f"start.path: {path} is neither a checkpoint nor a folder with {' or '.join(CHECKPOINT_NAMES)}; give an "
-            "absolute path"
+            f"start.path: {path} is {found}neither a checkpoint nor a folder with {' or '.join(CHECKPOINT_NAMES)}; give "
+            "an absolute path"
         )
     found = digest(path)
     if sha256 and found != sha256.lower():

@@ -151,7 +151,7 @@ def test_a_source_of_weights_without_its_key_is_refused_and_with_it_loads(refuse
 
 
 def test_a_row_of_no_epochs_needs_weights_from_somewhere(refused, load, edited):
-    told = "train.epochs 0 leaves the row untrained, so start.source must say"
+    told = "train.epochs 0 leaves the row untrained, and start.source is 'drawn'; set train.epochs above 0"
     refused(edited({"experiments.teacher.start.source": "drawn"}), "experiments.teacher: ", told)
     refused(edited({"experiments.tanh.train": {"epochs": 0}}), "experiments.tanh: ", told)
     row = {"start": {"source": "file", "path": "x"}}

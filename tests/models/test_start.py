@@ -65,8 +65,10 @@ def test_the_digest_is_checked_when_given_and_told_when_not(row_from, saved, cla
 
 
 def test_a_file_that_is_not_there_and_a_folder_without_one_are_told(tiny: None, row_from, classes, tmp_path):
-    for path in (tmp_path / "nowhere.pth", tmp_path):
-        with pytest.raises(EffiSegError, match=rf"^start\.path: {path} is neither a checkpoint nor a folder with mod"):
+    for path, found in ((tmp_path / "nowhere.pth", "not there, so "), (tmp_path, "")):
+        with pytest.raises(
+            EffiSegError, match=rf"^start\.path: {path} is {found}neither a checkpoint nor a folder with m"
+        ):
             start_model(row_from({"source": "file", "path": str(path)}), classes)
 
 

@@ -215,7 +215,9 @@ def test_a_checkpoint_of_another_variant_is_refused_with_names(make: Make, check
 
 
 def test_a_missing_file_is_refused(make: Make, folder: Path):
-    assert_refused(make, r"start\.path: .*nowhere\.pth is neither a checkpoint nor", path=str(folder / "nowhere.pth"))
+    assert_refused(
+        make, r"start\.path: .*nowhere\.pth is not there, so neither a checkpoint nor", path=str(folder / "nowhere.pth")
+    )
     assert_refused(make, r"nor a folder with model\.safetensors or pytorch_model\.bin", path=str(folder))
 
 
