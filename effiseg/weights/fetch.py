@@ -39,8 +39,8 @@ def fetch(start: Start, model: Model) -> Path:
     if not path.is_file():
         found = "" if path.exists() else "not there, so "
         raise EffiSegError(
-            f"start.path: {path} is {found}neither a checkpoint nor a folder with {' or '.join(CHECKPOINT_NAMES)}; give "
-            "an absolute path"
+            f"start.path: {path} is {found}neither a checkpoint nor a folder with {' or '.join(CHECKPOINT_NAMES)}; "
+            "give an absolute path"
         )
     found = digest(path)
     if sha256 and found != sha256.lower():
