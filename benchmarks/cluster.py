@@ -26,7 +26,7 @@ from effiseg.base.schema import Cluster
 
 REPOSITORY = Path(__file__).parents[1]
 RESULTS = Path(__file__).with_name("cluster.csv")
-STAGES = ("synthesize", "prepare", "train")  # of the tiny rows
+STAGES = ("synthesize", "prepare", "rows", "train")  # of the tiny rows
 TINY: dict[str, Any] = {
     "synthesize": {"train": 8, "val": 4, "height": 64},
     "data": {"size": [32, 64]},
@@ -80,7 +80,7 @@ def tiny_rows(rows: int) -> None:
             started = time.monotonic()
             subprocess.run([sys.executable, "-m", *command], cwd=folder, env=variables, check=True, capture_output=True)
             seconds[way] = time.monotonic() - started
-            files = sorted((folder / "models/train").glob("*/last/model.safetensors"))
+            files = sorted((folder / "runs").glob("*/model/last/model.safetensors"))
             assert len(files) == rows, f"{len(files)} rows of {rows}"
             weights[way] = [file.read_bytes() for file in files]
             ratio = seconds[way] / seconds["sequential"]

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from tests.pipeline.study import Study
 from tests.services import Store, mlflow_server, postgres, s3
 
-STAGES = ("synthesize", "prepare", "train", "evaluate")
+STAGES = ("synthesize", "prepare", "rows", "train", "evaluate")
 
 
 @dataclass(frozen=True)

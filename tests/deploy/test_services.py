@@ -30,12 +30,12 @@ def test_runs_and_metrics_are_in_postgresql(tracked: Tracked) -> None:
         _query(
             tracked,
             "SELECT m.key, m.value FROM latest_metrics m JOIN runs r ON m.run_uuid = r.run_uuid WHERE r.name = %s",
-            "evaluate-baseline-0",
+            "baseline-0",
         )
     )
     written = tracked.study.json("runs/baseline-0/metrics.json")
 
-    assert {name for name, _ in runs} >= {"study-synthetic", "baseline-0"}, runs
+    assert {name for name, _ in runs} >= {"prepare", "baseline-0"}, runs
     assert {status for _, status in runs} == {"FINISHED"}
     assert metrics, runs
     assert any(value == pytest.approx(metrics.get("miou", -1)) for value in _numbers(written))
@@ -45,7 +45,7 @@ def test_runs_and_metrics_are_in_postgresql(tracked: Tracked) -> None:
 def test_artifacts_and_the_model_are_in_the_store(tracked: Tracked) -> None:
     keys = tracked.store.keys("mlflow/")
 
-    assert any(key.endswith("/baseline-0.csv") for key in keys), keys
+    assert any(key.endswith("/history.csv") for key in keys), keys
     assert any(key.endswith("/MLmodel") for key in keys)
     assert any(key.endswith("/model.safetensors") for key in keys)
     assert not (tracked.study.folder / "mlartifacts").exists()
@@ -56,7 +56,7 @@ def test_the_page_and_the_rest_interface_answer(tracked: Tracked) -> None:
         assert b"<html" in page.read()
     found = _search(tracked)
 
-    assert "effiseg" in {experiment["name"] for experiment in found["experiments"]}
+    assert "effiseg-synthetic" in {experiment["name"] for experiment in found["experiments"]}
 
 
 def test_another_name_for_the_server_is_refused(tracked: Tracked) -> None:
@@ -77,7 +77,7 @@ def test_what_the_workers_made_is_up_to_date_here(tracked: Tracked) -> None:
 
 def test_the_store_brings_everything_back(tracked: Tracked) -> None:
     study = tracked.study
-    outputs = [study.folder / name for name in ("data", "prepared", "models", "results", "history")]
+    outputs = [study.folder / name for name in ("data", "prepared", "rows", "runs")]
     before = _contents(outputs)
     for folder in (study.folder / ".dvc/cache", *outputs):
         shutil.rmtree(folder)

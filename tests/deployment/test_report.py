@@ -34,10 +34,10 @@ def form(name, latency, data):
 def study(tmp_path, monkeypatch, data):
     """The working folder of a study with two deployed rows."""
     monkeypatch.chdir(tmp_path)
-    for group, name in (("train", "baseline-0"), ("distill", "kd-0")):
-        (tmp_path / "deployments" / group).mkdir(parents=True)
+    for name in ("baseline-0", "kd-0"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
         content = {"size": [64, 128], "forms": [form(*entry, data) for entry in LATENCY.items()]}
-        (tmp_path / "deployments" / group / f"{name}.json").write_text(json.dumps(content))
+        (tmp_path / "runs" / name / "deployment.json").write_text(json.dumps(content))
     (tmp_path / "predictions").mkdir()
     options = [{"option": "plain", "miou": 0.5, "latency_ms": 4.0}, {"option": "flip", "miou": 0.51, "latency_ms": 8.0}]
     content = {"run": "kd-0", "device": "CPU, 1 threads", "options": options}
@@ -83,9 +83,9 @@ def test_a_row_that_failed_is_left_out_and_named(study, make_config, data):
 
 def test_a_damaged_result_or_none_at_all_is_one_error(study, make_config, data):
     (study / "runs/kd-0/deployment.json").write_text('{"size": [64, 128]}')
-    with pytest.raises(EffiSegError, match=r"kd-0\.json: forms: .*run `dvc repro`"):
+    with pytest.raises(EffiSegError, match=r"kd-0/deployment\.json: forms: .*run `dvc repro`"):
         build_deployment(make_config(study=STUDY), data, study / "reports")
-    shutil.rmtree(study / "deployments")
-    with pytest.raises(EffiSegError, match=r"deployments: no row of the study has a result there"):
+    shutil.rmtree(study / "runs")
+    with pytest.raises(EffiSegError, match=r"runs: no row of the study has been deployed"):
         build_deployment(make_config(study=STUDY), data, study / "reports")
     assert not (study / "reports").exists()

@@ -80,7 +80,6 @@ def test_a_failing_save_leaves_the_old_folder_and_the_next_save_works(model, tmp
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
     def full_disk(target, **_):
-        target.mkdir(parents=True)
         for name in sorted(FILES)[:files_written]:
             (target / name).write_text("half of it")
         raise OSError(28, "No space left on device")
