@@ -1,8 +1,10 @@
 """The terms that an objective may sum, by the names that params.yaml uses.
 
-A new term is a class here, a line in `LOSSES`, its weight in `schema.LossWeights` and its settings in `schema.Loss`.
+A new term is a class here, a line in `LOSSES`, and in effiseg/base/objective.py its weight in `LossWeights` and its
+settings in `Loss`.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -130,7 +132,7 @@ class FocalTversky(Tversky):
         self.power = 1 / loss.focal_tversky.gamma
 
 
-class LogitTerm(nn.Module):
+class LogitTerm(nn.Module, ABC):
     """A comparison of both networks' logits on their own 1/4 grid, which is that of the first stage."""
 
     needs_teacher_logits: ClassVar[bool] = True
@@ -143,9 +145,9 @@ class LogitTerm(nn.Module):
         assert signals.student.logits is not None and signals.teacher.logits is not None
         return self.compare(signals.student.logits, signals.teacher.logits, signals.inside[0])
 
+    @abstractmethod
     def compare(self, student: Tensor, teacher: Tensor, inside: Tensor | None) -> Tensor:
         """The loss of logits (N, C, h, w), where inside."""
-        raise NotImplementedError
 
 
 class Kl(LogitTerm):

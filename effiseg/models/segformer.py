@@ -19,7 +19,8 @@ from effiseg.models.head import ExactDecodeHead
 from effiseg.models.initial import FIRST_WEIGHTS
 from effiseg.models.norms import swap_norms
 from effiseg.models.outputs import Outputs
-from effiseg.weights.files import load_strictly, read_tensors, to_transformers
+from effiseg.weights.files import read_tensors
+from effiseg.weights.layouts import load_strictly, to_transformers
 
 logging.disable_progress_bar()  # saving one small file needs no bar, least of all inside that of the training
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from effiseg.base.schema import Row
 from effiseg.models.segformer import Segmenter, build_model
 from effiseg.weights.fetch import fetch
-from effiseg.weights.files import load_strictly, read_tensors, to_transformers
+from effiseg.weights.files import read_tensors
+from effiseg.weights.layouts import load_strictly, to_transformers
 
 
 def start_model(row: Row, classes: Sequence[str]) -> tuple[Segmenter, Path | None]:

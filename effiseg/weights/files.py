@@ -1,14 +1,9 @@
-"""Foreign checkpoints, read without running their code and loaded without leaving anything to chance.
-
-Four layouts of a SegFormer are understood: the names transformers uses in memory, the older ones it writes to disk, and
-those of the original repository, which mmsegmentation 0.x and TransKD share. mmsegmentation 1.x is not among them: its
-head has a batch norm and a ReLU in every projection, so it is another function.
-"""
+"""Checkpoint files of anybody, read without running their code."""
 
 import hashlib
 import pickle
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +11,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from effiseg.base.errors import EffiSegError
 
@@ -36,60 +31,6 @@ _NUMPY_SCALARS: list[Any] = [
 _REFUSED = re.compile(
     r"(?:GLOBAL|module) (?P<what>\S+) (?:was not an allowed|is blocked)|unrecognized function"
     r"|Can only (?:build|create)|TorchScript"
-)
-
-_WRAPPERS = (
-    r"(?:(?:module|_orig_mod|student|teacher|ema|model|net|network|segformer|backbone|encoder|decode_head|decoder|head)"
-    r"\.)*"
-)
-_BLOCK, _OLD_BLOCK, _ORIGINAL_BLOCK = "segformer.stages.{i}.blocks.{b}", "block.{i}.{b}", "block{n}.{b}"
-# transformers in memory, then what else it may be called: on disk by transformers, by the original and its kin
-# {i} counts stages from 0, {n} from 1, {b} is the block
-_LAYOUTS = (
-    ("segformer.stages.{i}.patch_embeddings.proj", "patch_embeddings.{i}.proj", "patch_embed{n}.proj"),
-    *(
-        (f"segformer.stages.{{i}}.patch_embeddings.{own}", f"patch_embeddings.{{i}}.{own}")
-        for own in ("proj.reduce", "proj.conv", "proj.expand")  # our bottleneck, which no other layout knows
-    ),
-    ("segformer.stages.{i}.patch_embeddings.layer_norm", "patch_embeddings.{i}.layer_norm", "patch_embed{n}.norm"),
-    *(
-        (f"{_BLOCK}.{new}", f"{_OLD_BLOCK}.{old}", f"{_ORIGINAL_BLOCK}.{original}")
-        for new, old, original in (
-            ("layernorm_before", "layer_norm_1", "norm1"),
-            ("attention.q_proj", "attention.self.query", "attn.q"),
-            ("attention.k_proj", "attention.self.key", "attn.k"),
-            ("attention.v_proj", "attention.self.value", "attn.v"),
-            ("attention.sequence_reduction.sequence_reduction", "attention.self.sr", "attn.sr"),
-            ("attention.sequence_reduction.layer_norm", "attention.self.layer_norm", "attn.norm"),
-            ("attention.o_proj", "attention.output.dense", "attn.proj"),
-            ("layernorm_after", "layer_norm_2", "norm2"),
-            ("mlp.fc1", "mlp.dense1", "mlp.fc1"),
-            ("mlp.dwconv.dwconv", "mlp.dwconv.dwconv", "mlp.dwconv.dwconv"),
-            ("mlp.fc2", "mlp.dense2", "mlp.fc2"),
-        )
-    ),
-    ("segformer.stages.{i}.layer_norm", "layer_norm.{i}", "norm{n}"),
-    ("decode_head.linear_projections.{i}.proj", "linear_c.{i}.proj", "linear_c{n}.proj"),
-    ("decode_head.linear_fuse", "linear_fuse", "linear_fuse.conv"),
-    ("decode_head.batch_norm", "linear_fuse.norm", "linear_fuse.bn"),
-    ("decode_head.classifier", "classifier", "linear_pred"),
-)
-_FUSED = re.compile(r"(?P<attention>.*\bblock\d+\.\d+\.attn\.)kv(?P<parameter>\.\w+)")
-# mmsegmentation's decode head makes a `conv_seg` that SegFormer never calls; `head` is MiT's ImageNet classifier
-_UNUSED = re.compile(_WRAPPERS + r"(?:conv_seg|head)\.(?:weight|bias)")
-_CLASSIFIER = ("decode_head.classifier.weight", "decode_head.classifier.bias")
-
-
-def _compile(source: str) -> re.Pattern[str]:
-    pattern = re.escape(source).replace(r"\{i\}", r"(?P<i>[0-3])").replace(r"\{n\}", r"(?P<n>[1-4])")
-    return re.compile(_WRAPPERS + pattern.replace(r"\{b\}", r"(?P<b>\d+)") + r"\.(?P<parameter>\w+)")
-
-
-# the first word of a target is itself a wrapper, so that it may be missing or stand behind others
-_TARGETS = tuple(
-    (_compile(source), target)
-    for target, *others in _LAYOUTS
-    for source in dict.fromkeys((target.split(".", 1)[1], *others))
 )
 
 
@@ -117,73 +58,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise EffiSegError(f"{path}: cannot be read: {_line(error)}; expected a complete checkpoint file") from error
     tensors = {name: value for name, value in _unwrap(content).items() if _is_plain(value)}
     if not tensors:
-        found = _listed(content) if isinstance(content, Mapping) and content else type(content).__name__
+        found = listed(content) if isinstance(content, Mapping) and content else type(content).__name__
         raise EffiSegError(
             f"{path}: holds no named tensors (found {found}); expected a state dict, alone or under one of "
             f"{', '.join(_CONTAINERS)}"
         )
     return tensors
-
-
-def to_transformers(tensors: Mapping[str, Tensor], *, num_labels: int) -> dict[str, Tensor]:
-    """The tensors under the names of `SegformerForSemanticSegmentation`, in float32.
-
-    Wrappers' prefixes are stripped, fused keys and values are parted, a classifier with one output more than
-    `num_labels` (void, the last) is cut, and a missing counter of batches, which has no influence, is 0. `conv_seg` and
-    ImageNet's `head` are dropped where there is a classifier. A name that is not understood stays as it is.
-
-    Args:
-        tensors: as from `read_tensors`.
-        num_labels: the model's classes.
-
-    Raises:
-        EffiSegError: a tensor is not finite, or two tensors have the same meaning.
-    """
-    renamed: dict[str, Tensor] = {}
-    origin: dict[str, str] = {}
-    for name, tensor in _parted(_finite(tensors).items()):
-        target = _target(name)
-        if target in renamed:
-            raise EffiSegError(
-                f"checkpoint: '{origin[target]}' and '{name}' both mean '{target}'; expected the tensors of one model: "
-                "save it alone and use that file"
-            )
-        renamed[target], origin[target] = tensor, name
-    if _CLASSIFIER[0] in renamed:
-        renamed = {name: tensor for name, tensor in renamed.items() if not _UNUSED.fullmatch(name)}
-    if "decode_head.batch_norm.running_mean" in renamed:
-        renamed.setdefault("decode_head.batch_norm.num_batches_tracked", torch.tensor(0))
-    return renamed | _without_void(renamed, num_labels)
-
-
-def load_strictly(model: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
-    """Put the tensors into the model, all of them and nothing but them.
-
-    Args:
-        model: left untouched on an error.
-        tensors: under the model's own names, as from `to_transformers`.
-        origin: what the message calls the checkpoint, such as its path.
-
-    Raises:
-        EffiSegError: tensors are missing, unexpected, or of another shape or kind.
-    """
-    own = model.state_dict()
-    problems = {
-        "missing": [name for name in own if name not in tensors],
-        "unexpected": [name for name in tensors if name not in own],
-        "misshaped": [
-            f"{name}: found {_shape(tensors[name])}, expected {_shape(own[name])}"
-            for name in own
-            if name in tensors and not _fits(tensors[name], own[name])
-        ],
-    }
-    found = [f"{len(names)} {problem} ({_listed(names)})" for problem, names in problems.items() if names]
-    if found:
-        raise EffiSegError(
-            f"{origin}: does not fit the model, nothing was loaded: {'; '.join(found)}; use a checkpoint of this very "
-            "architecture, variant and number of classes"
-        )
-    model.load_state_dict(dict(tensors))
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -240,60 +120,8 @@ def _is_plain(value: Any) -> bool:
     return is_dense and value.device.type == "cpu"
 
 
-def _finite(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors, floating ones as float32."""
-    converted = {
-        name: tensor.detach().to(torch.float32) if tensor.is_floating_point() else tensor
-        for name, tensor in tensors.items()
-    }
-    bad = [name for name, tensor in converted.items() if not tensor.isfinite().all()]
-    if bad:
-        raise EffiSegError(
-            f"checkpoint: {len(bad)} tensors are not finite (NaN or infinite) in float32: {_listed(bad)}; "
-            "its training diverged or the file is damaged: use another one"
-        )
-    return converted
-
-
-def _parted(named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-    """Fused keys and values as two tensors: the first half of the rows is the key."""
-    for name, tensor in named:
-        fused = _FUSED.fullmatch(name)
-        if fused is None:
-            yield name, tensor
-            continue
-        for part, half in zip("kv", torch.atleast_1d(tensor).tensor_split(2), strict=True):
-            yield f"{fused['attention']}{part}{fused['parameter']}", half
-
-
-def _target(name: str) -> str:
-    for pattern, target in _TARGETS:
-        match = pattern.fullmatch(name)
-        if match:
-            found = match.groupdict()
-            stage = int(found["n"]) - 1 if "n" in found else found.get("i")
-            return f"{target.format(i=stage, b=found.get('b'))}.{found['parameter']}"
-    return name
-
-
-def _without_void(tensors: Mapping[str, Tensor], num_labels: int) -> dict[str, Tensor]:
-    """The classifier without its last output, where it has exactly one too many."""
-    classifier = {name: tensors[name] for name in _CLASSIFIER if name in tensors}
-    if any(tensor.shape[:1] != (num_labels + 1,) for tensor in classifier.values()):
-        return {}
-    return {name: tensor[:num_labels] for name, tensor in classifier.items()}
-
-
-def _fits(found: Tensor, expected: Tensor) -> bool:
-    # integers in a parameter's place are quantised weights, whose scale is lost
-    return found.shape == expected.shape and (found.is_floating_point() or not expected.is_floating_point())
-
-
-def _shape(tensor: Tensor) -> str:
-    return f"{list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
-
-
-def _listed(names: Iterable[Any]) -> str:
+def listed(names: Iterable[Any]) -> str:
+    """The first of the names, and how many more there are: for a message."""
     shown = list(map(str, names))
     more = len(shown) - _LISTED
     return ", ".join(shown[:_LISTED]) + (f" and {more} more" if more > 0 else "")

@@ -5,7 +5,8 @@ from pathlib import Path
 from effiseg.base.config import Config
 from effiseg.data.labels import CITYSCAPES
 from effiseg.models.segformer import build_model
-from effiseg.weights.files import digest, load_strictly, read_tensors, to_transformers
+from effiseg.weights.files import digest, read_tensors
+from effiseg.weights.layouts import load_strictly, to_transformers
 
 
 def test_the_shipped_teacher_is_the_pinned_one_fits_and_is_small(shipped: Config, repository: Path) -> None:

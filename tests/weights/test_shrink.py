@@ -6,7 +6,8 @@ import torch
 
 from effiseg.base.config import Config
 from effiseg.models.segformer import build_model, save_model
-from effiseg.weights.files import load_strictly, read_tensors, to_transformers
+from effiseg.weights.files import read_tensors
+from effiseg.weights.layouts import load_strictly, to_transformers
 from effiseg.weights.shrink import shrink
 
 CLASSES = [f"class {i}" for i in range(19)]

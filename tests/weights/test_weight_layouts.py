@@ -9,7 +9,8 @@ from torch import Tensor
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 from effiseg.base.errors import EffiSegError
-from effiseg.weights.files import load_strictly, read_tensors, to_transformers
+from effiseg.weights.files import read_tensors
+from effiseg.weights.layouts import load_strictly, to_transformers
 
 LABELS = 5
 CLASSIFIER = "decode_head.classifier.weight"
