@@ -6,6 +6,7 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 
 from effiseg.base.config import Config
 from effiseg.base.errors import EffiSegError
@@ -179,6 +180,8 @@ def _figure(config: Config, data: Prepared, records: Records) -> Figure:
     for name, marker in markers.items():
         axes.scatter([], [], s=28, color="#606060", marker=marker, label=name)
     axes.set(xscale="log", xlabel=f"latency at {dimensions(config.profile.size)}, ms", ylabel="mIoU, %")
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_formatter(ScalarFormatter())  # 200 rather than 2 x 10^2
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
     footer(figure, data)
     return figure
