@@ -92,11 +92,12 @@ def test_in_a_checkout_the_command_runs_the_code_of_the_folder_that_one_stands_i
     (tmp_path / ".venv/.setup").touch()
     subprocess.run(["make", "--silent", ".venv/bin/effiseg"], cwd=tmp_path, check=True)
     for folder in ("original", "copy"):
-        (tmp_path / folder / "effiseg/__main__.py").write_text(f"import sys; print('{folder}', sys.argv[1:])")
-        ran = subprocess.run(
-            [tmp_path / ".venv/bin/effiseg", "preset", "a b"], cwd=tmp_path / folder, capture_output=True, text=True
-        )
-        assert ran.stdout == f"{folder} ['preset', 'a b']\n"
+        package = tmp_path / folder / "effiseg"
+        (package / "__init__.py").touch()
+        (package / "__main__.py").write_text(f"import sys; print('{folder}', sys.argv[1:])")
+        command = [tmp_path / ".venv/bin/effiseg", "preset", "a b"]
+        ran = subprocess.run(command, cwd=tmp_path / folder, env=environment(), capture_output=True, text=True)
+        assert (ran.stderr, ran.stdout) == ("", f"{folder} ['preset', 'a b']\n")
 
 
 def _pip(*arguments: str) -> None:
