@@ -109,7 +109,7 @@ def sleeping_rows(rows: int, workers: int, seconds: float) -> None:
             run_study(settings, cluster.address)
             wall, driver = time.monotonic() - started, time.process_time() - driver
             everything = _cpu_seconds() - everything
-            made = len(Path("report.txt").read_text().split())
+            made = len(Path("report.txt").read_text(encoding="utf-8").split())
             assert made == rows, f"{made} rows of {rows}"
     finally:
         cluster.shutdown()
@@ -167,9 +167,9 @@ def _tiny_repository(folder: Path, rows: int, cpus: int) -> None:
 
 
 def _sleeping_repository(rows: int, seconds: float) -> None:
-    Path("dvc.yaml").write_text(SLEEPING)
+    Path("dvc.yaml").write_text(SLEEPING, encoding="utf-8")
     YAML().dump({"rows": [f"row{i}" for i in range(rows)], "seconds": seconds}, Path("params.yaml"))
-    Path(".gitignore").write_text("models/\n.ckpt/\nlogs/\n")
+    Path(".gitignore").write_text("models/\n.ckpt/\nlogs/\n", encoding="utf-8")
     for command in (["git", "init", "--quiet"], [sys.executable, "-m", "dvc", "init", "--quiet"]):
         subprocess.run(command, check=True)
     _commit(Path())

@@ -82,7 +82,7 @@ def _process_peak() -> float:
 
 
 def _kilobytes(name: str) -> int:
-    found = re.search(rf"{name}:\s+(\d+) kB", STATUS.read_text())
+    found = re.search(rf"{name}:\s+(\d+) kB", STATUS.read_text(encoding="utf-8"))
     assert found is not None
     return int(found[1])
 

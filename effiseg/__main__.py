@@ -7,10 +7,10 @@ from pathlib import Path
 from effiseg import __version__
 from effiseg.base.config import load_config
 from effiseg.base.errors import EffiSegError
+from effiseg.check import check
 from effiseg.cli import stage
 from effiseg.cli.stage_log import STAGE_LOG, stage_times
 from effiseg.presets import apply_preset, preset_names
-from effiseg.runs.places import GENERATED
 
 MODEL = "<row>-<seed> of the study, an exported folder or .onnx file, or models:/NAME@ALIAS"
 
@@ -20,7 +20,10 @@ def main() -> None:
     if arguments.command == "preset":
         preset(arguments.name, arguments.root)
     elif arguments.command == "check":
-        check()
+        config = load_config()
+        check(config)
+        count = len(config.runs())
+        print(f"params.yaml is valid: {count} training{'s' if count != 1 else ''} on {config.data.source}")
     elif arguments.command == "study":
         study(arguments.ray)
     elif arguments.command == "times":
@@ -45,27 +48,10 @@ def preset(name: str, root: str | None) -> None:
         print("data.root is as it was; set it to the folder that holds your data, or give --root")
 
 
-def check() -> None:
-    """What DVC would tell in words of its own, if it came to it: a wrong row or key, and data that are not there."""
-    config = load_config()
-    root = Path(config.data.root)
-    if not root.is_dir() and root != GENERATED:
-        raise EffiSegError(f"data.root: {root} is not a folder; set it to the folder that holds your data")
-    for name, _ in (*config.teachers(), *config.runs()):
-        start = config.row(name).start
-        if start.source == "file" and not Path(start.path).exists():
-            raise EffiSegError(
-                f"start.path: {start.path} (row '{name}') not found; name a checkpoint, or set start.source: drawn and "
-                "train.epochs above 0"
-            )
-    trainings = len(config.runs())
-    print(f"params.yaml is valid: {trainings} training{'s' if trainings != 1 else ''} on {config.data.source}")
-
-
 def study(address: str) -> None:
     """Run what is stale of the study on a Ray cluster, an extra that most users do without."""
     config = load_config()
-    check()
+    check(config)
     try:
         from effiseg.cluster.study import run_study
     except ModuleNotFoundError as error:
@@ -112,8 +98,9 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--model", required=True, help=MODEL)
     predict.add_argument("--out", type=Path, required=True, help="the folder to write")
     predict.add_argument(
-        "--labels", action="store_true", help="also write label files with the data set's official ids"
+        "--labels", action="store_true", help="also write labels/: label files with the data set's official ids"
     )
+    predict.add_argument("--overwrite", action="store_true", help="replace files that exist, but none that is read")
     predict.add_argument("--truth", type=Path, help="folder of label files: shows them beside, and tells the mIoU")
     predict.add_argument("--flip", action="store_true", help="average with the answer for the mirrored picture")
     predict.add_argument("--zoom", type=_zoom, default=1.0, help="above 1: this much larger, in overlapping windows")

@@ -41,12 +41,13 @@ def apply_preset(name: str, root: str | None = None, params: Path = PARAMS_FILE)
     yaml = YAML()
     yaml.width = 4096  # no line is broken
     yaml.preserve_quotes = True
-    content = yaml.load(params)
+    crlf = b"\r\n" in params.read_bytes()
+    content = yaml.load(params.read_text(encoding="utf-8"))
     changes = list(_lay_over(content, differences))
     text = io.StringIO()
     yaml.dump(content, text)
     with whole_file(params) as partial:
-        partial.write_text(text.getvalue())
+        partial.write_text(text.getvalue(), encoding="utf-8", newline="\r\n" if crlf else "\n")
         try:
             load_config(partial)
         except EffiSegError as error:

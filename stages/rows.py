@@ -2,6 +2,7 @@
 
 from effiseg.base.config import load_config
 from effiseg.base.files import whole_folder, write_json
+from effiseg.base.origins import used
 from effiseg.cli import stage
 from effiseg.runs.places import ROWS
 
@@ -10,8 +11,8 @@ def main() -> None:
     stage.no_arguments(__doc__)
     config = load_config()
     with whole_folder(ROWS) as out:
-        for name in config.experiments:
-            write_json(out / f"{name}.json", config.row(name).used())
+        for name, _ in (*config.teachers(), *config.runs()):
+            write_json(out / f"{name}.json", used(config.row(name)))
 
 
 if __name__ == "__main__":

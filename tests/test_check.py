@@ -1,43 +1,137 @@
-"""`python -m effiseg check`: what is wrong is told before DVC starts."""
+"""`python -m effiseg check`: what is wrong is told before anything runs, and nothing of it takes long."""
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parent.parent
+from tests.pipeline.study import environment
+
+TEACHER = "weights/teacher-b2.safetensors"
+
+
+@pytest.fixture
+def project(repository: Path, tmp_path: Path) -> Path:
+    """A repository with what `check` looks at."""
+    (tmp_path / "weights").mkdir()
+    (tmp_path / TEACHER).symlink_to(repository / TEACHER)
+    for name in ("params.yaml", "dvc.yaml"):
+        (tmp_path / name).write_bytes((repository / name).read_bytes())
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "-c", "user.name=x", "-c", "user.email=x@x", "commit", "--quiet", "--allow-empty", "-m", "begin")
+    return tmp_path
+
+
+def git(folder: Path, *arguments: str) -> None:
+    subprocess.run(["git", *arguments], cwd=folder, env=environment(), check=True)
+
+
+def edit(project: Path, *changes: tuple[str, str]) -> None:
+    path = project / "params.yaml"
+    text = path.read_text(encoding="utf-8")
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new, 1)
+    path.write_text(text, encoding="utf-8")
+
+
+def check(project: Path, repository: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "effiseg", "check"]
+    return subprocess.run(
+        command,
+        cwd=project,
+        env=environment(PYTHONPATH=str(repository), **variables),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_valid_study_is_told_in_one_line_and_soon(project: Path, repository: Path) -> None:
+    begun = time.monotonic()
+    ran = check(project, repository)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout == "params.yaml is valid: 6 trainings on synthetic\n"
+    assert time.monotonic() - begun < 20  # 2 on a quiet machine; torch and MLflow alone would cost more
+
+
+PINNED = "sha256: d6c7d2f8f0e9779b14c43f1363f7ef799ede29d86673f726bf9daa1b5180e6b1"
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "status", "told"),
+    ("old", "new", "told"),
     [
-        ("", "", 0, "params.yaml is valid: 6 trainings on synthetic"),
-        ("root: data/synthetic", "root: /nowhere/at/all", 1, "error: data.root: /nowhere/at/all is not a folder"),
+        ("root: data/synthetic", "root: /nowhere/at/all", "data.root: /nowhere/at/all is not a folder"),
+        ("root: data/synthetic", "root: weights", "data.root weights (source synthetic): 1 problem: [1] no folder"),
         (
             "path: weights/",
             "path: elsewhere/",
-            1,
-            "error: start.path: elsewhere/teacher-b2.safetensors (row 'teacher') not found",
+            "start.path: elsewhere/teacher-b2.safetensors (row 'teacher')",
         ),
-        (
-            "experiments: [baseline,",
-            "experiments: [nope,",
-            1,
-            "error: params.yaml: study.experiments: there is no row",
-        ),
+        (PINNED, "sha256: " + "e" * 64, f"start.sha256: {TEACHER} (row 'teacher') has d6c7d2f8"),
+        ("experiments: [baseline,", "experiments: [nope,", "params.yaml: study.experiments: there is no row"),
     ],
 )
-def test_params_are_checked_without_running_anything(tmp_path: Path, old: str, new: str, status: int, told: str):
-    text = (REPOSITORY / "params.yaml").read_text()
-    assert old in text
-    (tmp_path / "params.yaml").write_text(text.replace(old, new) if old else text)
-    (tmp_path / "weights").mkdir()
-    (tmp_path / "weights/teacher-b2.safetensors").touch()
-    command = [sys.executable, "-m", "effiseg", "check"]
-    ran = subprocess.run(
-        command, cwd=tmp_path, env={"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, check=False
+def test_what_is_wrong_in_params_is_one_line(project: Path, repository: Path, old: str, new: str, told: str) -> None:
+    edit(project, (old, new))
+    assert_refused(check(project, repository), told)
+
+
+def test_a_file_that_may_be_replaced_is_a_warning_outside_weights(
+    project: Path, repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    edit(project, (PINNED, 'sha256: ""'))
+    (project / TEACHER).unlink()
+    (project / TEACHER).write_bytes(b"one")
+    assert check(project, repository).stderr == ""  # DVC sees a change there
+    file = tmp_path_factory.mktemp("far") / "x.pth"
+    file.write_bytes(b"one")
+    edit(project, (TEACHER, str(file)))
+    ran = check(project, repository)
+    assert ran.returncode == 0
+    assert ran.stderr.startswith(f"warning: row 'teacher': {file} may be replaced, and `dvc repro` would not notice;")
+    (project / "rows").mkdir()
+    (project / "rows/teacher.json").write_text(f'{{"start": {{"source": "file", "path": "{file}", "sha256": "0"}}}}')
+    assert_refused(check(project, repository), f"start.path: {file} (row 'teacher') is another file than at the")
+
+
+def test_a_source_that_may_move_is_a_warning(project: Path, repository: Path) -> None:
+    edit(project, (PINNED, 'sha256: ""'), ("source: file\n", "source: huggingface\n      repo: a/b\n"))
+    assert check(project, repository).stderr.startswith(
+        "warning: row 'teacher': what lies at start.repo a/b may change"
     )
-    assert ran.returncode == status
-    output = ran.stderr if status else ran.stdout
-    assert output.startswith(told) and len(output.splitlines()) == 1
+    edit(project, ("repo: a/b\n", f"repo: a/b\n      revision: {'0a' * 20}\n"))
+    assert check(project, repository).stderr == ""
+
+
+def test_without_git_or_a_commit_the_cure_is_told(project: Path, repository: Path, tmp_path_factory) -> None:
+    away = tmp_path_factory.mktemp("away") / "git"
+    (project / ".git").rename(away)
+    ceiling = {"GIT_CEILING_DIRECTORIES": str(project.parent)}
+    assert_refused(check(project, repository, **ceiling), f"{project}: not a git repository, where DVC keeps")
+    git(project, "init", "--quiet")
+    assert_refused(check(project, repository), f"{project}: a git repository without a commit; run `git add --all`")
+    assert_refused(check(project, repository, PATH=""), "git cannot be run (No such file or directory); install it")
+    assumed = {"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"}  # git's own way to test its refusal
+    told = f"{project}: git does not trust it, since another user owns it; run `git config --global --add safe."
+    assert_refused(check(project, repository, **assumed), told)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a pointer of Git LFS; run `git lfs pull`"),
+        (b"rubbish" * 9, "no SQLite database; restore it"),
+    ],
+)
+def test_a_database_that_is_none(project: Path, repository: Path, content: bytes, told: str) -> None:
+    (project / "mlflow.db").write_bytes(content)
+    assert_refused(check(project, repository), f"{project / 'mlflow.db'}: {told}, or move it away: a new one is made")
+
+
+def assert_refused(ran: subprocess.CompletedProcess[str], told: str) -> None:
+    assert ran.returncode == 1
+    assert ran.stderr.startswith(f"error: {told}"), ran.stderr
+    assert len(ran.stderr.splitlines()) == 1

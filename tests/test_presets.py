@@ -229,11 +229,11 @@ def test_a_missing_file_is_told(tmp_path: Path):
 
 @pytest.fixture
 def command(repository: Path, params: Path):
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "effiseg", *arguments],
             cwd=params.parent,
-            env=os.environ | {"PYTHONPATH": str(repository)},
+            env=os.environ | {"PYTHONPATH": str(repository)} | variables,
             capture_output=True,
             text=True,
             timeout=60,
@@ -249,6 +249,19 @@ def test_the_command_lays_a_preset_over_the_working_directorys_params(command, p
     assert load_config(params).data.source == "cityscapes"
     again = command("preset", "cityscapes", "--root", "/data/cityscapes")
     assert (again.returncode, again.stdout) == (0, "params.yaml has these settings already\n")
+
+
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
+def test_the_file_stays_utf8_with_its_line_ends_in_any_locale(command, params: Path, line_end: bytes):
+    text = "# Münster – a comment\n".encode() + params.read_bytes()
+    params.write_bytes(text.replace(b"\n", line_end))
+    ascii_alone = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    done = command("preset", "cityscapes", **ascii_alone)
+    assert (done.returncode, done.stderr) == (0, "")
+    after = params.read_bytes()
+    assert after.decode().startswith("# Münster – a comment")
+    assert after.count(line_end) == after.count(b"\n") == text.count(b"\n")
+    assert after.count(b"\r") == (after.count(b"\n") if line_end == b"\r\n" else 0)
 
 
 def test_the_command_tells_a_mistake_in_one_line(command):

@@ -93,13 +93,24 @@ def test_stages_that_end_together_write_one_header(project: Project) -> None:
     assert [line["status"] for line in project.lines()] == 4 * ["0"]
 
 
-def test_the_log_is_that_of_the_repository_which_dvc_names(project: Project, tmp_path: Path) -> None:
-    (tmp_path / "parent").mkdir()
+@pytest.mark.parametrize(("copy", "owner"), [("parent/.dvc/tmp/exps/x", "parent"), ("parent/nested", "parent/nested")])
+def test_the_log_is_that_of_the_repository_which_dvc_copied(
+    tmp_path: Path, repository: Path, copy: str, owner: str
+) -> None:
+    """And of its own folder where DVC_ROOT was inherited by accident."""
+    (tmp_path / copy).mkdir(parents=True)
 
-    project.run("dull.py", "well", DVC_ROOT=str(tmp_path / "parent"))
+    Project(tmp_path / copy, repository).run("dull.py", "well", DVC_ROOT=str(tmp_path / "parent"))
 
-    assert (tmp_path / "parent/logs/stages.csv").exists()
-    assert not project.log.exists()
+    assert list(tmp_path.rglob("stages.csv")) == [tmp_path / owner / "logs/stages.csv"]
+
+
+def test_what_a_locale_cannot_write_does_not_end_a_stage(project: Project) -> None:
+    (project.folder / "dull.py").write_text(STAGE.replace("this is wrong", "M\\u00fcnster \\u2013 wrong"))
+
+    wrong = project.run("dull.py", "wrong", PYTHONIOENCODING="ascii")
+
+    assert (wrong.returncode, wrong.stderr) == (1, "error: M\\xfcnster \\u2013 wrong\n")
 
 
 def test_a_log_that_cannot_be_written_harms_nothing(project: Project) -> None:

@@ -12,9 +12,12 @@ from typing import Any
 def repository() -> Path:
     """The repository that owns checkpoints, locks and the tracking database.
 
-    `dvc exp run --temp` and the queue run stages in a temporary copy and tell the repository in DVC_ROOT.
+    `dvc exp run --temp`, the queue and the workers of a cluster run stages in copies below its .dvc, and tell it in
+    DVC_ROOT; a DVC_ROOT of anything else was inherited by accident, as from a stage of a repository around this one.
     """
-    return Path(os.environ.get("DVC_ROOT", ".")).resolve()
+    here = Path.cwd()
+    owner = Path(os.environ.get("DVC_ROOT") or here).resolve()
+    return owner if here.is_relative_to(owner / ".dvc") else here
 
 
 @contextmanager

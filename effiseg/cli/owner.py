@@ -22,7 +22,7 @@ def end_with_owner() -> None:
 
 def _die_with(owner: Path) -> None:
     """End this process when the owner's lock is released, which the system does however the owner ended."""
-    with owner.open() as file:
+    with owner.open(encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_SH)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE_SECONDS)

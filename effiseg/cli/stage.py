@@ -24,6 +24,8 @@ def run(main: Callable[[], None]) -> None:
 
     The traceback is shown only with EFFISEG_DEBUG=1. However a stage ends, logs/stages.csv gets its line.
     """
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a locale may lack letters of a path
     signal.signal(signal.SIGTERM, _terminate)
     end_with_owner()
     gc.freeze()

@@ -32,7 +32,7 @@ def stage_times(since: str = "") -> list[tuple[float, str]]:
     path = repository() / STAGE_LOG
     if not path.exists():
         return []
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         lines = [line for line in csv.DictReader(file) if line["started"] >= since]
     return sorted(((float(line["seconds"]), line["stage"]) for line in lines), reverse=True)
 
@@ -40,6 +40,6 @@ def stage_times(since: str = "") -> list[tuple[float, str]]:
 def _append(line: str) -> None:
     path = repository() / STAGE_LOG
     path.parent.mkdir(exist_ok=True)
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # of stages that end together one writes the header
         file.write(line if os.fstat(file.fileno()).st_size else HEADER + line)

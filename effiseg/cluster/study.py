@@ -229,7 +229,7 @@ class Study:
         if outcome["log"]:
             path = Path("logs", f"{name}.log")
             path.parent.mkdir(exist_ok=True)
-            with path.open("a") as log:
+            with path.open("a", encoding="utf-8") as log:
                 log.write(outcome["log"])
         if outcome["killed"]:
             self._try_again(name, f"its process was killed on {outcome['host']}")

@@ -48,7 +48,7 @@ def printed_to(log: Path, title: str, *, add: bool) -> Iterator[None]:
 def alive(checkout: Path) -> Iterator[Path]:
     """A file that stays locked while this process lives, however it ends: stages end when it is not."""
     path = checkout / ".dvc/tmp/alive"
-    with path.open("w") as file:
+    with path.open("w", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield path
 
@@ -62,7 +62,7 @@ def watched(checkout: Path, tell: Callable[[dict[str, Any]], None], carried: Car
     def look() -> None:
         told = ""
         while not ended.wait(SECONDS):
-            text = path.read_text() if path.exists() else ""
+            text = path.read_text(encoding="utf-8") if path.exists() else ""
             if text != told:
                 tell(json.loads(text))
             told = text
@@ -98,4 +98,4 @@ def was_killed(error: str, log: Path) -> bool:
 
 
 def _last_try(log: Path) -> str:
-    return log.read_text(errors="replace").rpartition(f"\n{BEGIN}")[2] if log.exists() else ""
+    return log.read_text(encoding="utf-8", errors="replace").rpartition(f"\n{BEGIN}")[2] if log.exists() else ""

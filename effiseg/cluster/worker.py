@@ -130,7 +130,7 @@ def run_stage(job: Job, board: Any) -> Outcome:
         outcome["killed"] = watch.was_killed(str(error), log)
         shutil.rmtree(own, ignore_errors=True)  # with all that the stage left there
     if not job["workspace"] and log.exists():
-        outcome["log"] = log.read_text(errors="replace")
+        outcome["log"] = log.read_text(encoding="utf-8", errors="replace")
     outcome["seconds"] = time.monotonic() - started
     return outcome
 

@@ -20,9 +20,9 @@ def write_checkpoint(model: Segmenter, folder: Path, card: Card) -> None:
     `effiseg.models.segformer` opens every row.
     """
     save_model(model, folder)
-    config = json.loads((folder / CONFIG_FILE).read_text())
+    config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     config[CARD_KEY] = card.model_dump(mode="json")
-    (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
+    (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     height, width = card.size
     SegformerImageProcessorPil(
         do_resize=True,
@@ -41,7 +41,7 @@ def open_checkpoint(folder: Path) -> tuple[Segmenter, Card]:
     """
     path = folder / CONFIG_FILE
     model = load_model(folder)
-    fields = json.loads(path.read_text()).get(CARD_KEY)
+    fields = json.loads(path.read_text(encoding="utf-8")).get(CARD_KEY)
     if fields is None:
         raise EffiSegError(
             f"{folder}: a trained model that was not exported; name it as <row>-<seed>, or export it with "

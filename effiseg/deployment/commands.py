@@ -10,8 +10,9 @@ from effiseg.base.errors import EffiSegError
 from effiseg.base.files import whole_folder
 from effiseg.deployment.export import CHECKPOINT, export_files
 from effiseg.deployment.open import open_model
-from effiseg.deployment.predict import find_truths, list_pictures, miou, name_outputs, one_line, predict
+from effiseg.deployment.predict import predict, told_miou, told_problems
 from effiseg.deployment.predictor import Predictor
+from effiseg.deployment.targets import LABELS, list_labels, list_pictures, match_truths, name_outputs
 from effiseg.runs.finished import best_run, find_run
 from effiseg.runs.study import open_prepared
 
@@ -47,17 +48,19 @@ def predict_pictures(arguments: argparse.Namespace) -> None:
             predicted (after all others are written).
     """
     pictures = list_pictures(arguments.pictures)
-    outputs = name_outputs(pictures, arguments.out)
-    truths = find_truths(pictures, arguments.truth) if arguments.truth else {}
+    labels = list_labels(arguments.truth) if arguments.truth else []
+    outputs = name_outputs(pictures, arguments.out, labels=arguments.labels, read=labels, overwrite=arguments.overwrite)
+    truths = match_truths(pictures, labels, arguments.truth) if arguments.truth else {}
     device = choose_device()
     network, card = open_model(arguments.model, device)
+    folder = arguments.out / LABELS if arguments.labels else arguments.out
     try:
-        arguments.out.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise EffiSegError(f"--out {arguments.out}: cannot be a folder ({error.strerror}); choose another") from None
+        raise EffiSegError(f"--out {folder}: cannot be a folder ({error.strerror}); choose another") from None
     predictor = Predictor(network, card, device, flip=arguments.flip, zoom=arguments.zoom)
     start = time.perf_counter()
-    answer = predict(predictor, outputs, labels=arguments.labels, truths=truths)
+    answer = predict(predictor, outputs, truths)
     seconds = time.perf_counter() - start
     written = f"{answer.written} picture{'s' if answer.written != 1 else ''}"
     print(
@@ -65,9 +68,9 @@ def predict_pictures(arguments: argparse.Namespace) -> None:
         f"({len(pictures) / seconds:.1f} images per second)"
     )
     if truths:
-        print(f"mIoU {100 * miou(answer, card.classes):.2f} over the {len(truths)} pictures whose truth is known")
-    if answer.problems:
-        raise EffiSegError(one_line(answer.problems, len(pictures)))
+        print(told_miou(answer, card.classes))
+    if problems := told_problems(answer, len(pictures)):
+        raise EffiSegError(problems)
 
 
 def register(row: str | None) -> None:

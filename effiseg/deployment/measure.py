@@ -221,6 +221,6 @@ def _synchronise(device: torch.device) -> None:
 
 
 def _resident_peak_kb() -> int:
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
     assert found is not None
     return int(found[1])

@@ -6,17 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
 from effiseg.base.errors import EffiSegError
+from effiseg.data.images import BadFile, read_image, read_label
+from effiseg.data.labels import LabelSpace
 from effiseg.data.prepared import Prepared
 from effiseg.deployment.card import Card
-from effiseg.deployment.images import read_picture
 from effiseg.deployment.pictures import side_by_side
 from effiseg.deployment.predictor import Predictor
 from effiseg.evaluation.metrics import confusion_matrix, scores
-from effiseg.preparation.sources import Pair, list_pairs, read_label
+from effiseg.preparation.sources import Pair, list_pairs
 
 OPTIONS = {
     "plain": {},
@@ -52,7 +54,8 @@ def measure_options(
     confusion = {name: torch.zeros(classes, classes, dtype=torch.int64) for name in OPTIONS}
     seconds: dict[str, list[float]] = {name: [] for name in OPTIONS}
     for pair in tqdm(pairs, desc="options", unit="image", leave=False):
-        picture, truth = read_picture(pair.image), torch.from_numpy(read_label(pair.label, card.space))
+        picture, expected = _read(pair, card.space)
+        truth = torch.from_numpy(expected)
         for name, predictor in predictors.items():
             start = time.perf_counter()
             (found,) = predictor([picture])
@@ -72,7 +75,18 @@ def show_scenes(predictor: Predictor, pairs: Sequence[Pair], count: int) -> Imag
     """Evenly spread validation pictures, each beside its prediction and its truth."""
     rows = []
     for i in np.unique(np.linspace(0, len(pairs) - 1, count).round().astype(int)):
-        picture = read_picture(pairs[i].image)
+        picture, truth = _read(pairs[i], predictor.card.space)
         (found,) = predictor([picture])
-        rows.append((picture, found, read_label(pairs[i].label, predictor.card.space)))
+        rows.append((picture, found, truth))
     return side_by_side(rows, predictor.card.space)
+
+
+def _read(pair: Pair, space: LabelSpace) -> tuple[Image.Image, NDArray[np.uint8]]:
+    """A pair that was sound when the data were prepared."""
+    path = pair.image
+    try:
+        picture = read_image(path)
+        path = pair.label
+        return picture, read_label(path, space)
+    except BadFile as error:
+        raise EffiSegError(f"{path}: {error}; it was sound when the data were prepared: run `dvc repro`") from None

@@ -1,8 +1,6 @@
 """A network's answer for pictures of any size."""
 
 from collections.abc import Sequence
-from itertools import groupby
-from math import sqrt
 
 import numpy as np
 import torch
@@ -14,12 +12,12 @@ from torch import Tensor, nn
 from effiseg.deployment.card import Card
 from effiseg.evaluation.evaluate import predict_classes
 
-_SMALLEST = 32  # pixels a side that the encoder needs
 _GRID = 4  # pixels per logit, along a side
 
 
 class Predictor:
-    """Class maps of pictures of any size: scaled to the size of the training, and the logits scaled back.
+    """Class maps of pictures of any size: scaled to the size of the training, as `prepare` scales them whatever their
+    shape, and the logits scaled back.
 
     Args:
         network: uint8 images (N, 3, H, W) to logits (N, classes, H/4, W/4), on `device`.
@@ -36,31 +34,31 @@ class Predictor:
 
     def __call__(self, pictures: Sequence[Image.Image]) -> list[NDArray[np.uint8]]:
         """RGB pictures of any sizes -> trainIds (H, W) of each, at its own size."""
-        windows = [_window(picture.height, picture.width, self.card.size) for picture in pictures]
-        maps: list[NDArray[np.uint8]] = []
-        for window, group in groupby(zip(pictures, windows, strict=True), key=lambda pair: pair[1]):
-            together = [picture for picture, _ in group]
-            images = np.stack([self._scaled(picture, window) for picture in together])
-            logits = self.logits(torch.from_numpy(images).permute(0, 3, 1, 2).to(self.device), window)
-            # one picture at a time: logits at a camera's resolution are the largest tensors of all
-            for picture, single in zip(together, logits.split(1), strict=True):
-                maps.append(predict_classes(single, (picture.height, picture.width))[0].cpu().numpy())
-        return maps
+        if not pictures:
+            return []
+        images = np.stack([self._scaled(picture) for picture in pictures])
+        logits = self.logits(torch.from_numpy(images).permute(0, 3, 1, 2).to(self.device))
+        # one picture at a time: logits at a camera's resolution are the largest tensors of all
+        return [
+            predict_classes(single, (picture.height, picture.width))[0].cpu().numpy()
+            for picture, single in zip(pictures, logits.split(1), strict=True)
+        ]
 
     @torch.inference_mode()
-    def logits(self, images: Tensor, window: tuple[int, int]) -> Tensor:
-        """uint8 (N, 3, H, W), `zoom` times the window a side -> float32 logits (N, classes, H/4, W/4)."""
-        logits = self._slide(images, window)
+    def logits(self, images: Tensor) -> Tensor:
+        """uint8 (N, 3, H, W), `zoom` times the training size a side -> float32 logits (N, classes, H/4, W/4)."""
+        logits = self._slide(images)
         if self.flip:
-            logits = (logits + self._slide(images.flip(-1), window).flip(-1)) / 2
+            logits = (logits + self._slide(images.flip(-1)).flip(-1)) / 2
         return logits
 
-    def _scaled(self, picture: Image.Image, window: tuple[int, int]) -> NDArray[np.uint8]:
-        height, width = (_zoomed(side, self.zoom) for side in window)
+    def _scaled(self, picture: Image.Image) -> NDArray[np.uint8]:
+        height, width = (_zoomed(side, self.zoom) for side in self.card.size)
         return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
 
-    def _slide(self, images: Tensor, window: tuple[int, int]) -> Tensor:
+    def _slide(self, images: Tensor) -> Tensor:
         """The mean of the logits of all windows that cover the images; one window is all there is without a zoom."""
+        window = self.card.size
         total: Tensor | float = 0.0
         times: Tensor | float = 0.0
         for top in _starts(images.shape[2], window[0]):
@@ -77,14 +75,6 @@ class Predictor:
     def _forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.network(images).float()
         return logits
-
-
-def _window(height: int, width: int, size: tuple[int, int]) -> tuple[int, int]:
-    """A picture's shape at the area of the training size, on the logits' grid, where windows and mirroring need it; the
-    training size itself for pictures of its shape."""
-    scale = sqrt(size[0] * size[1] / (height * width))
-    rows, columns = (max(_SMALLEST, _GRID * round(side * scale / _GRID)) for side in (height, width))
-    return rows, columns
 
 
 def _zoomed(side: int, zoom: float) -> int:

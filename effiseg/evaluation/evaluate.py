@@ -50,8 +50,8 @@ class Evaluation:
         }
 
     def report(self, suffix: str = "") -> dict[str, Any]:
-        """The headline and every class's IoU, with `suffix` after each name."""
-        metrics = {**self.headline(), "iou": self.scores.iou}
+        """The headline, the official mean and every class's IoU, with `suffix` after each name."""
+        metrics = {**self.headline(), "miou_official": self.scores.miou_official, "iou": self.scores.iou}
         return {name + suffix: value for name, value in metrics.items()}
 
 

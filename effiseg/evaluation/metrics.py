@@ -21,8 +21,10 @@ def confusion_matrix(predictions: Tensor, labels: Tensor, classes: int) -> Tenso
         (classes, classes) int64, rows are the truth.
 
     Raises:
-        ValueError: a label is no trainId of these classes.
+        ValueError: the shapes differ, or a label is no trainId of these classes.
     """
+    if predictions.shape != labels.shape:
+        raise ValueError(f"predictions of shape {tuple(predictions.shape)}, labels of shape {tuple(labels.shape)}")
     # ignored pixels are counted too, in rows of their own that are cut off: faster than to select the others first
     pairs = labels.flatten().to(torch.int32, copy=True).mul_(classes).add_(predictions.flatten())
     counts = torch.bincount(pairs, minlength=(IGNORE_INDEX + 1) * classes)
@@ -37,11 +39,13 @@ class Scores:
 
     Attributes:
         miou: mean IoU over the classes that occur in the labels.
+        miou_official: as Cityscapes' evaluator takes the mean: a class that only the predictions hold counts as 0.
         pixel_accuracy: share of valid pixels predicted right.
         iou: IoU per class name; NaN for a class that does not occur in the labels.
     """
 
     miou: float
+    miou_official: float
     pixel_accuracy: float
     iou: dict[str, float]
 
@@ -54,13 +58,16 @@ class Scores:
 def scores(confusion: Tensor, classes: Sequence[str]) -> Scores:
     """IoU = TP / (TP + FP + FN) per class, as the Cityscapes protocol has it, in float64.
 
-    A class that the labels do not hold is NaN whatever was predicted: every row's mean is over the same classes.
+    A class that the labels do not hold is NaN whatever was predicted: every row's mean is over the same classes. The
+    official mean differs from it where a network finds such a class.
     """
     counts = confusion.double().cpu()
     hits, actual, predicted = counts.diagonal(), counts.sum(dim=1), counts.sum(dim=0)
-    iou = torch.where(actual > 0, hits / (actual + predicted - hits), math.nan)
+    official = hits / (actual + predicted - hits)  # NaN for a class that neither holds
+    iou = torch.where(actual > 0, official, math.nan)
     return Scores(
         miou=iou.nanmean().item(),
+        miou_official=official.nanmean().item(),
         pixel_accuracy=(hits.sum() / actual.sum()).item(),
         iou=dict(zip(classes, iou.tolist(), strict=True)),
     )

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from effiseg.base.errors import EffiSegError
 from effiseg.base.objective import Loss
 from effiseg.losses.distillation import (
     channel_wise_distillation,
@@ -224,9 +225,22 @@ class FeatureMse(nn.Module):
         return over_stages(squared_error, self.stage_weights, self.projectors, student, teacher, signals.inside)
 
 
+class NormedProjector(nn.Sequential):
+    """Layers with a batch norm among them, (N, C, H, W) -> (N, C', H, W)."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        if self.training and features.shape[0] * features.shape[2] * features.shape[3] == 1:
+            raise EffiSegError(
+                "projector conv_bn_relu: a batch of one image whose last feature map is one pixel has no variance; set "
+                "a larger train.augment.crop or train.batch_size, or another projector"
+            )
+        projected: Tensor = super().forward(features)
+        return projected
+
+
 PROJECTORS: dict[str, Callable[[int, int], nn.Module]] = {
     "conv": lambda student, teacher: nn.Conv2d(student, teacher, 1),
-    "conv_bn_relu": lambda student, teacher: nn.Sequential(
+    "conv_bn_relu": lambda student, teacher: NormedProjector(
         nn.Conv2d(student, teacher, 1), nn.BatchNorm2d(teacher), nn.ReLU()
     ),
 }

@@ -151,7 +151,7 @@ def read_model_config(folder: Path) -> tuple[Model, list[str]]:
     """
     path = folder / "config.json"
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         names = content["id2label"]
         # older models do not say what was not a choice then
         settings = {"embedding": "overlap", "draw": "transformers", **content["effiseg"]}

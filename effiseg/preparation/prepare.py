@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import signal
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,22 +24,14 @@ from tqdm import tqdm
 
 from effiseg.base.errors import EffiSegError
 from effiseg.base.files import whole_folder
+from effiseg.data.images import BadFile, read_image, read_label
 from effiseg.data.labels import IGNORE_INDEX, PAPER_WEIGHTS, LabelSpace, computed_weights
 from effiseg.data.prepared import IMAGES_FILE, INDEX_FILE, LABELS_FILE, Index, Rows, SplitIndex
-from effiseg.preparation.sources import (
-    BadFile,
-    Listing,
-    Pair,
-    Problem,
-    Source,
-    list_pairs,
-    read_image,
-    read_label,
-    true_source,
-    unusable,
-)
+from effiseg.preparation.sources import Listing, Pair, Problem, Source, list_pairs, true_source, unusable
 
 Size = tuple[int, int]
+
+_MUCH_VOID = 0.5  # of all pixels; Cityscapes' own labels have 0.12, CamVid's 0.03
 
 
 @dataclass(frozen=True)
@@ -100,6 +93,7 @@ def prepare(
             raise unusable(source, root, problems)
         index = _index(source, listing, size, converted, class_weights)
         (folder / INDEX_FILE).write_text(index.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    _warn_of_void(root, index)
 
 
 # --- the folder -------------------------------------------------------------------------------------------------------
@@ -205,7 +199,7 @@ def _convert(job: _Job) -> _Converted:
         return _Converted(tuple(problems))
     size = (image.height, image.width)
     if label.shape != size:
-        text = f"{_shown(label.shape)}, but its image is {_shown(size)}: take both from the same release"
+        text = f"{_shown(label.shape)}, but its image, upright, is {_shown(size)}: take both from the same release"
         return _Converted((Problem(job.pair.label, text),), size)
     image_row = _resized(image, job.images.shape[1:], Image.Resampling.BILINEAR).transpose(2, 0, 1)
     label_row = _resized(Image.fromarray(label), job.labels.shape, Image.Resampling.NEAREST)
@@ -229,9 +223,10 @@ def _problems(root: Path, listing: Listing, converted: dict[str, list[_Converted
         for result in results:
             yield from result.problems
         yield from _odd_sizes(split, listing.pairs[split], results)
-    train = [result.counts for result in converted.get("train", []) if not result.problems]
-    if train and not np.any(train):
-        yield Problem(root, "every pixel of the training labels is void: nothing can be learned; check the labels")
+    for split, use in (("train", "learned"), ("val", "scored")):
+        sound = [result.counts for result in converted.get(split, []) if not result.problems]
+        if sound and not np.any(sound):
+            yield Problem(root, f"every pixel of the {split} labels is void: nothing can be {use}; check the labels")
 
 
 def _odd_sizes(split: str, pairs: Sequence[Pair], results: Sequence[_Converted]) -> Iterator[Problem]:
@@ -245,6 +240,18 @@ def _odd_sizes(split: str, pairs: Sequence[Pair], results: Sequence[_Converted])
 
 def _shown(size: tuple[int, ...]) -> str:
     return f"{size[0]}x{size[1]} (height x width)"
+
+
+def _warn_of_void(root: Path, index: Index) -> None:
+    """Labels of another encoding may hold known ids alone, most of which then mean void."""
+    for name, split in index.splits.items():
+        share = split.void_pixels / (split.void_pixels + sum(split.pixel_counts))
+        if share > _MUCH_VOID:
+            print(
+                f"warning: data.root {root}: {share:.0%} of all pixels of the {name} labels are void and count "
+                f"nowhere; are these the ids that {index.source} publishes (Cityscapes: labelIds, not labelTrainIds)?",
+                file=sys.stderr,
+            )
 
 
 def _index(

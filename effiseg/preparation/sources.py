@@ -1,34 +1,26 @@
-"""Raw data sets: which image belongs to which label, and reading one file of either kind.
+"""Raw data sets: which image belongs to which label.
 
-Nothing here stops at the first bad file: `list_pairs` collects problems, `read_image` and `read_label` raise `BadFile`,
-which `effiseg.data.prepare` collects.
+Nothing here opens a file or stops at the first problem: `list_pairs` collects all.
 """
 
 import re
-import warnings
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 from typing import Literal, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from effiseg.base.errors import EffiSegError
 from effiseg.data.labels import CAMVID, CITYSCAPES, GENERATED_CITIES, LabelSpace
 
 Source = Literal["synthetic", "cityscapes", "camvid"]
 SPLITS = ("train", "val")
-_IMAGE_MODES = ("RGB", "RGBA", "L", "P")
-_PNG_DEPTH_BYTE = 24  # the signature (8), the IHDR chunk's length and type (8), width (4) and height (4) come before it
 _SHOWN_PROBLEMS = 20
-_SHOWN = 8  # entries of a folder, or ids of a label, that one message lists
-
-
-class BadFile(Exception):  # noqa: N818 - it is a finding, and becomes a `Problem`
-    """A raw file that cannot be used; the text is 'what is wrong: what to do'."""
+_LINKED = (
+    "a link to a folder, behind which DVC sees no change: mount the folder here or copy it, or set data.root to a "
+    "folder without such links"
+)
+_SHOWN = 8  # entries of a folder that one message lists
 
 
 class Problem(NamedTuple):
@@ -119,6 +111,7 @@ def list_pairs(source: Source, root: Path, held_out: Sequence[str] = ()) -> List
     except OSError as error:
         listing.problems.append(Problem(root, f"cannot be read ({error.strerror}): check its permissions"))
         return listing
+    listing.problems += [Problem(link, _LINKED) for link in _links(root, folders, layout)]
     for split in SPLITS:
         _list_split(split, root, layout, missing, listing)
     if held_out and listing.pairs:
@@ -151,6 +144,13 @@ def _missing(root: Path, folders: list[Path], layout: _Layout) -> str:
     return f"no folder {looked_for} ({here}): correct data.root, or {layout.origin}"
 
 
+def _links(root: Path, folders: Sequence[Path], layout: _Layout) -> list[Path]:
+    """Folders of the data set that are links; `root` itself may be one."""
+    above = {folder.parent for folder in folders} - {root}
+    cities = [entry for folder in folders if layout.cities and folder.is_dir() for entry in _visible(folder)]
+    return sorted(path for path in {*above, *folders, *cities} if path.is_symlink() and path.is_dir())
+
+
 def _list_split(split: str, root: Path, layout: _Layout, missing: list[Path], listing: Listing) -> None:
     """Add one split's pairs and problems to `listing`."""
     image_folder = root / layout.images.folder.format(split=split)
@@ -180,7 +180,8 @@ def _find(folder: Path, pattern: re.Pattern[str], cities: bool, problems: list[P
         match = pattern.fullmatch(path.name)
         if match is None:
             continue
-        name = f"{path.parent.name}/{match[1]}" if cities else match[1]
+        # composed: file systems differ in how they write an umlaut, and an image's may not be its label's
+        name = unicodedata.normalize("NFC", f"{path.parent.name}/{match[1]}" if cities else match[1])
         if not name.isprintable():  # also covers names that are not UTF-8, which no index could hold
             problems.append(Problem(path, "its name holds unprintable characters: rename it"))
         elif name in found:
@@ -231,60 +232,3 @@ def _described(problem: Problem, root: Path) -> str:
     path = str(problem.path.relative_to(root))
     where = "" if problem.path == root else f"{path if path.isprintable() else ascii(path)}: "
     return where + " ".join(problem.text.split())
-
-
-def read_image(path: Path) -> Image.Image:
-    """Decode an 8-bit PNG or JPEG (RGB, RGBA, grey or palette) to RGB; transparency is dropped.
-
-    Raises:
-        BadFile: it cannot be read, is damaged, of another format, or of another mode.
-    """
-    image, depth = _decode(path, ("PNG", "JPEG"))
-    if image.mode not in _IMAGE_MODES or depth > 8:
-        raise BadFile(f"a {depth}-bit image of mode {image.mode}: save it as 8-bit RGB")
-    image.info.pop("transparency", None)  # Pillow would warn that converting drops it
-    return image.convert("RGB")
-
-
-def read_label(path: Path, space: LabelSpace) -> NDArray[np.uint8]:
-    """Decode a label, an 8-bit grey or a palette PNG of ids, to trainIds (H, W), uint8, `IGNORE_INDEX` for void.
-
-    Raises:
-        BadFile: it cannot be read, is damaged, no PNG, of another mode, or holds an id that `space` does not know.
-    """
-    image, depth = _decode(path, ("PNG",))
-    # Pillow stretches grey of fewer than 8 bits to 0..255, so the ids would be lost
-    if not (image.mode == "P" or (image.mode == "L" and depth == 8)):
-        raise BadFile(f"a {depth}-bit PNG of mode {image.mode}: a label is 8-bit grey (or palette), one id per pixel")
-    ids = np.asarray(image)
-    train_ids = space.lookup()[ids]
-    unknown = np.unique(ids[train_ids < 0])
-    if unknown.size:
-        shown = ", ".join(map(str, unknown[:_SHOWN])) + (", ..." if unknown.size > _SHOWN else "")
-        allowed = f"{min(space.train_id_of)}..{max(space.train_id_of)}"
-        raise BadFile(f"unknown label ids {shown}: ids of {space.name} are {allowed}; take the labels as published")
-    return train_ids.astype(np.uint8)
-
-
-def _decode(path: Path, formats: tuple[str, ...]) -> tuple[Image.Image, int]:
-    """The decoded image in the file's own mode, and its bits per channel."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise BadFile(f"cannot be read ({error.strerror}): check its permissions, or where the link leads") from None
-    if not data:
-        raise BadFile("empty file (0 bytes): copy it again")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(BytesIO(data), formats=formats) as image:
-                image.verify()  # checksums, which decoding a PNG skips; the object is of no use afterwards
-            image = Image.open(BytesIO(data), formats=formats)
-            image.load()
-    except UnidentifiedImageError:
-        raise BadFile(f"not a {' or '.join(formats)} file, or its beginning is damaged: replace it") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise BadFile(f"more than {Image.MAX_IMAGE_PIXELS} pixels: replace it, this is no camera image") from None
-    except Exception as error:  # on damaged files Pillow raises many kinds, SyntaxError and struct.error among them
-        raise BadFile(f"truncated or damaged image ({type(error).__name__}: {error}): copy it again") from None
-    return image, data[_PNG_DEPTH_BYTE] if image.format == "PNG" else 8

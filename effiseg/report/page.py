@@ -64,7 +64,7 @@ def _bullets(lines: Iterable[str]) -> str:
 
 
 def _paper(results: Results) -> list[str]:
-    if results.data.source != "cityscapes":
+    if comparability(results):
         return []
     return [
         "## Beside the paper",
@@ -84,7 +84,22 @@ def _absent(results: Results) -> str:
     found = "every class"
     if results.absent:
         found = f"no pixel of {', '.join(results.absent)}: '{NONE}', and left out of every mean"
-    return f"In percent, last epoch, mean over the seeds. The validation labels hold {found}."
+    return f"In percent, last epoch, mean over the seeds. The validation labels hold {found}.{_official(results)}"
+
+
+def _official(results: Results) -> str:
+    """The means that Cityscapes' evaluator would print, where they are others."""
+    others = [
+        f"{run.place.name} {100 * run.metrics.miou_official:.2f}"
+        for run in (*results.runs, *results.teachers)
+        if run.metrics.miou_official != run.metrics.miou
+    ]
+    if not others:
+        return ""
+    return (
+        " Cityscapes' own evaluator counts a class that a network finds though the labels do not hold it as 0, and "
+        f"would print: {', '.join(others)}."
+    )
 
 
 def _speeds(results: Results) -> list[str]:

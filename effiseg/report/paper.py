@@ -1,6 +1,32 @@
 """What the EffiSeg paper (Kim, Kim, Oh, 2025) reports: Cityscapes, 512x1024, mIoU on labels shrunk to 1/4."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+from effiseg.base.config import Config
+from effiseg.data.prepared import Prepared
+
+IMAGES = 500  # of the validation split
+SIZE = (512, 1024)  # of images, and of what FLOPs and FPS are counted on
+LABELS = (1024, 2048)
+
+
+def unlike_the_paper(data: Prepared, config: Config) -> list[str]:
+    """In what a study on Cityscapes measures something else than the paper did; empty where it does not."""
+    return [text for text in _differences(data, config) if text]
+
+
+def _differences(data: Prepared, config: Config) -> Iterator[str]:
+    yield config.data.validation
+    if len(data.val) != IMAGES:
+        yield f"{len(data.val)} validation images, and not all {IMAGES}"
+    for what, ours, theirs in (
+        ("images", data.size, SIZE),
+        ("labels", data.full_size, LABELS),
+        ("costs", tuple(config.profile.size), SIZE),
+    ):
+        if ours != theirs:
+            yield f"{what} at {ours[0]}x{ours[1]}, and not at {theirs[0]}x{theirs[1]}"
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from effiseg.report.blocks import Population
 from effiseg.report.collect import BASELINE, Results, Run
+from effiseg.report.paper import unlike_the_paper
 from effiseg.report.statistics import Difference
 from effiseg.report.summary import RowSummary
 from effiseg.report.tables import dimensions, interval, percent, points
@@ -157,7 +158,8 @@ def _shared(results: Results, value_of: Callable[[Run], str]) -> str:
 def comparability(results: Results) -> str:
     """Whether the figures may stand beside the paper's; empty where they may."""
     if results.data.source == "cityscapes":
-        return ""
+        others = unlike_the_paper(results.data, results.config)
+        return f"**Not comparable** with the paper's table: {'; '.join(others)}." if others else ""
     scenes = "These are generated scenes, not photographs. " if results.data.source == "synthetic" else ""
     return f"{scenes}The figures are **not comparable** with the paper's Cityscapes table."
 

@@ -13,6 +13,11 @@ REPORTS = Path("reports")
 GRAPHS = Path(".cache/graphs")  # in the repository: exported networks without their weights
 
 
+def is_generated(root: str) -> bool:
+    """Whether data.root is the folder that the stage `synthesize` fills."""
+    return Path(root).resolve() == GENERATED.resolve()
+
+
 @dataclass(frozen=True)
 class Place:
     """What one run, a row with a seed, leaves in runs/<row>-<seed>/ below `root`; each file is one stage's.

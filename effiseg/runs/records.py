@@ -27,9 +27,14 @@ class Record(BaseModel):
 
 
 class Metrics(Record):
-    """Scores on the validation split, as fractions; IoU is NaN for a class that the labels do not hold."""
+    """Scores on the validation split, as fractions; IoU is NaN for a class that the labels do not hold.
+
+    Attributes:
+        miou_official: as Cityscapes' evaluator takes the mean, see `effiseg.evaluation.metrics.Scores`.
+    """
 
     miou: Number
+    miou_official: Number
     miou_quarter: Number
     pixel_accuracy: Number
     iou: dict[str, Number]

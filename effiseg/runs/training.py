@@ -7,6 +7,7 @@ from pathlib import Path
 
 from effiseg.base.config import Config
 from effiseg.base.files import whole_folder, write_text
+from effiseg.base.origins import digest, used
 from effiseg.base.schema import Row
 from effiseg.cli.progress import with_progress
 from effiseg.cli.stage import is_first_process
@@ -18,7 +19,6 @@ from effiseg.runs.places import Place
 from effiseg.runs.records import RunRecord, write_record
 from effiseg.tracking.store import git_commit
 from effiseg.tracking.tracker import track_run
-from effiseg.weights.files import digest
 
 NEEDED_BY_MODEL = ("torch", "transformers", "safetensors", "pydantic", "ruamel.yaml", "numpy", "pillow", "tqdm")
 
@@ -42,7 +42,7 @@ def train_run(config: Config, row: Row, seed: int, data: Prepared) -> None:
         "data_digest": data.digest,
         "teacher_digest": digest(teacher_place.last / "model.safetensors") if teacher_place else None,
     }
-    known_as = identity({"row": row.used(), "seed": seed, "launcher": config.study.launcher, **digests})
+    known_as = identity({"row": used(row), "seed": seed, "launcher": config.study.launcher, **digests})
     if not is_first_process():
         with checkpoints(place.name, known_as, owner=False) as folder:
             train_row(row, seed, data, folder, Path(), teacher=teacher, on_log=lambda *_: None)

@@ -5,6 +5,8 @@
 
 import base64
 import binascii
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,7 @@ class ServedModel(PythonModel):
 
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # MLflow reads hints as schema
         """One class map per row; a picture that cannot be used is an error of status 400 that names its row."""
-        pictures = [_picture(value, f"{COLUMN} {row}") for row, value in enumerate(model_input[COLUMN])]
+        pictures = [_picture(value, f"{COLUMN} {row}") for row, value in enumerate(_values(model_input[COLUMN]))]
         return self.predictor(pictures)
 
 
@@ -51,20 +53,32 @@ def signature() -> ModelSignature:
     )
 
 
+def _values(column: Iterable[Any]) -> Iterator[Any]:
+    """One value per picture: of `{"inputs": {"image": [...]}}` MLflow makes one row that holds the whole list."""
+    for value in column:
+        several = isinstance(value, list | np.ndarray) and len(value) > 0 and isinstance(value[0], str | bytes)
+        yield from value if several else [value]
+
+
 def _picture(value: Any, origin: str) -> Image.Image:
-    from effiseg.base.errors import EffiSegError
-    from effiseg.deployment.images import decode
+    from effiseg.data.images import BadFile, decode
 
     try:
         if isinstance(value, str):
-            value = base64.b64decode(value, validate=True)
+            value = _bytes(value)
         if isinstance(value, bytes):
-            return decode(value, origin)
+            return decode(value)
     except binascii.Error:
         raise _refused(f"{origin}: text that is not base64; send the bytes of a picture in base64") from None
-    except EffiSegError as error:
-        raise _refused(str(error)) from None
+    except BadFile as error:
+        raise _refused(f"{origin}: {error}") from None
     return Image.fromarray(_pixels(value, origin))
+
+
+def _bytes(text: str) -> bytes:
+    """Base64 as people send it: with line breaks, after `data:image/png;base64,`, in either alphabet, padded or not."""
+    plain = "".join(re.sub(r"^\s*data:[^,]*,", "", text).split()).translate(str.maketrans("-_", "+/")).rstrip("=")
+    return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
 
 
 def _pixels(value: Any, origin: str) -> NDArray[np.uint8]:

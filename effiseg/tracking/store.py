@@ -2,15 +2,14 @@
 
 import logging
 import os
-import subprocess
 import warnings
 
 import mlflow
 from filelock import FileLock
 from mlflow.entities import Run
 
-from effiseg.base.errors import EffiSegError
 from effiseg.base.files import repository
+from effiseg.cli.git import git, head
 
 logging.getLogger("mlflow").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", message="The specified dataset source can be interpreted in multiple ways")
@@ -23,7 +22,8 @@ KIND = {"mlflow.experimentKind": "custom_model_development"}  # what the UI open
 def choose_store() -> None:
     """mlflow.db in the repository, unless MLFLOW_TRACKING_URI says otherwise."""
     if "MLFLOW_TRACKING_URI" not in os.environ:
-        mlflow.set_tracking_uri(f"sqlite:///{repository() / 'mlflow.db'}")
+        # relative: SQLAlchemy would read `?` and `%` in the names of folders above as parts of an address
+        mlflow.set_tracking_uri(f"sqlite:///{os.path.relpath(repository() / 'mlflow.db')}")
 
 
 def experiment_of(source: str) -> str:
@@ -62,26 +62,13 @@ def suffix() -> str:
     return f"/{experiment}" if experiment else ""
 
 
-def unusable(error: Exception) -> EffiSegError:
-    """A store that cannot be reached or used, as an error to raise."""
-    reason = " ".join(str(error).split())[:300]
-    return EffiSegError(
-        f"MLflow at {mlflow.get_tracking_uri()} cannot be used ({reason}); start that server, or unset "
-        "MLFLOW_TRACKING_URI to use mlflow.db in the repository"
-    )
-
-
 def provenance(experiment: str) -> dict[str, str]:
     """The tags of every run: the commit, and DVC's stage and experiment."""
-    command = ["git", "rev-parse", "--quiet", "--verify", "HEAD"]
-    commit = subprocess.run(command, cwd=repository(), capture_output=True, text=True, check=False).stdout.strip()
     stage = os.environ.get("DVC_STAGE", "")
-    return {"git.commit": commit, "dvc.stage": stage, "dvc.experiment": experiment}
+    return {"git.commit": head(), "dvc.stage": stage, "dvc.experiment": experiment}
 
 
 def git_commit() -> str:
     """The commit that the repository stands at, and whether settings or code differ from it; empty outside git."""
-    settings = ["params.yaml", "dvc.yaml", "effiseg", "stages"]
-    command = ["git", "status", "--porcelain", "--", *settings]
-    changed = subprocess.run(command, cwd=repository(), capture_output=True, text=True, check=False).stdout
-    return provenance("")["git.commit"] + (" with uncommitted changes" if changed.strip() else "")
+    changed = head() and git("status", "--porcelain", "--", "params.yaml", "dvc.yaml", "effiseg", "stages")
+    return head() + (" with uncommitted changes" if changed else "")

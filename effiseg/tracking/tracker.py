@@ -6,6 +6,7 @@ MLFLOW_TRACKING_URI names a server instead. A store that cannot be reached is an
 goes away later costs a warning, never the work.
 """
 
+import hashlib
 import os
 import sys
 import time
@@ -20,7 +21,6 @@ import mlflow
 from mlflow.data.dataset_source_registry import resolve_dataset_source
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import Metric, Run
-from mlflow.exceptions import MlflowException
 
 from effiseg.base.errors import EffiSegError
 from effiseg.tracking.store import (
@@ -31,8 +31,8 @@ from effiseg.tracking.store import (
     find_run,
     provenance,
     suffix,
-    unusable,
 )
+from effiseg.tracking.troubles import TROUBLES, masked, reason, unusable
 
 NOTE = "mlflow.note.content"  # what the UI shows as an experiment's description
 LONGEST_NOTE = 20_000  # characters
@@ -110,7 +110,7 @@ class Tracker:
             for key, value in tags.items():
                 self._client.set_model_version_tag(name, info.registered_model_version, key, value)
             self._client.set_registered_model_alias(name, alias, info.registered_model_version)
-        except (MlflowException, OSError) as error:
+        except TROUBLES as error:
             raise unusable(error) from None
         return f"models:/{name}@{alias}"
 
@@ -129,8 +129,8 @@ class Tracker:
         # any failure of the store, whatever its type, must not end a training
         except Exception as error:
             if not self._warned:
-                reason = " ".join(str(error).split())[:200]
-                print(f"warning: MLflow does not take what is logged ({reason}); the work goes on", file=sys.stderr)
+                told = reason(error)
+                print(f"warning: MLflow does not take what is logged ({told}); the work goes on", file=sys.stderr)
             self._warned = True
             return False
         return True
@@ -161,7 +161,9 @@ def track_run(name: str, identity: str, source: str, *, tags: Mapping[str, Any],
     Raises:
         EffiSegError: the tracking store cannot be reached or used.
     """
-    known_as = f"{identity}{suffix()}"
+    known_as = identity
+    if suffix():  # of names that may hold anything, a quote among it
+        known_as += f"-{hashlib.sha256(suffix().encode()).hexdigest()[:16]}"
 
     def start() -> Run:
         return find_run(known_as, source) or create_run(name, source)
@@ -178,7 +180,7 @@ def prepare_study(source: str) -> None:
     """
     try:
         experiment_of(source)
-    except (MlflowException, OSError) as error:
+    except TROUBLES as error:
         raise unusable(error) from None
 
 
@@ -191,11 +193,10 @@ def download(uri: str, folder: Path) -> Path:
     choose_store()
     try:
         return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
-    except (MlflowException, OSError) as error:
-        reason = " ".join(str(error).split())[:300]
+    except TROUBLES as error:
         raise EffiSegError(
-            f"{uri}: not to be had from MLflow at {mlflow.get_tracking_uri()} ({reason}); put a row there with "
-            "`python -m effiseg register`"
+            f"{uri}: not to be had from MLflow at {masked(mlflow.get_tracking_uri())} ({reason(error)}); put a row "
+            "there with `python -m effiseg register`"
         ) from None
 
 
@@ -221,7 +222,7 @@ def _log_pyfunc(code: Path, artifact: str, folder: Path, requirements: list[str]
 def _opened(start: Callable[[], Run], tags: dict[str, Any], step: int) -> Iterator[Tracker]:
     try:
         tracker = Tracker(start(), step)
-    except (MlflowException, OSError) as error:
+    except TROUBLES as error:
         raise unusable(error) from None
     tracker.tags(provenance(os.environ.get("DVC_EXP_NAME", "")) | tags)
     status = "FAILED"

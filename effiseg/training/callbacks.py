@@ -29,7 +29,7 @@ class Clock(TrainerCallback):
     def on_save(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
         if args.should_save:
             mark = Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE
-            mark.write_text(json.dumps({"seconds": self.seconds}))
+            mark.write_text(json.dumps({"seconds": self.seconds}), encoding="utf-8")
 
     @property
     def seconds(self) -> float:

@@ -98,7 +98,7 @@ def train_row(
     if processes > 1:
         share_statistics(task)
     resume = common_checkpoint(checkpoints)
-    clock = Clock(json.loads((resume / COMPLETE).read_text())["seconds"] if resume else 0.0)
+    clock = Clock(json.loads((resume / COMPLETE).read_text(encoding="utf-8"))["seconds"] if resume else 0.0)
     trainer = RowTrainer(task, arguments, data, [clock, Monitor(f"{row.name} seed {seed}", on_log)])
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     _refuse_divergence(task, row)

@@ -1,5 +1,6 @@
 """transformers' Trainer, told how this project evaluates, logs and decays."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,7 @@ def training_arguments(train: Train, seed: int, checkpoints: Path, images: int, 
             f"{train.accumulation} accumulation steps; use a multiple of {shares}"
         )
     optimizer, schedule = train.optimizer, train.schedule
+    steps = train.epochs * math.ceil(images / train.batch_size)
     return TrainingArguments(
         output_dir=str(checkpoints),
         seed=seed,
@@ -135,7 +137,8 @@ def training_arguments(train: Train, seed: int, checkpoints: Path, images: int, 
         optim="adamw_torch_fused",
         lr_scheduler_type="polynomial",
         lr_scheduler_kwargs={"power": schedule.power, "lr_end": 0.0},
-        warmup_steps=schedule.warmup_ratio,
+        # never all of them: the last step, and the only one, trains at the full rate
+        warmup_steps=min(math.ceil(steps * schedule.warmup_ratio), steps - 1),
         bf16=train.precision == "bf16",
         fp16=train.precision == "fp16",
         torch_compile=train.compile,

@@ -20,7 +20,7 @@ from requests.exceptions import ChunkedEncodingError, SSLError
 from tqdm import tqdm
 
 from effiseg.base.errors import EffiSegError
-from effiseg.weights.files import digest
+from effiseg.base.origins import digest
 
 _PAUSES = (1.0, 2.0, 4.0)  # seconds between attempts
 _TIMEOUT = (10.0, 60.0)  # seconds to connect, and between bytes
@@ -144,7 +144,7 @@ def _destination(path: Path) -> Iterator[None]:
 def _read_record(path: Path) -> dict[str, Any]:
     """What is noted about a file in the JSON beside it."""
     try:
-        content = json.loads(_beside(path, ".json").read_text())
+        content = json.loads(_beside(path, ".json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
@@ -169,7 +169,7 @@ def _land(whole: Path, path: Path, source: str, sha256: str | None) -> None:
     record = {"source": source, "sha256": _check(whole, source, sha256)}
     whole.replace(path)
     _beside(whole, ".json").unlink(missing_ok=True)
-    _beside(path, ".json").write_text(json.dumps(record))
+    _beside(path, ".json").write_text(json.dumps(record), encoding="utf-8")
 
 
 def _check(path: Path, source: str, sha256: str | None) -> str:
@@ -217,7 +217,7 @@ def _transfer(url: str, part: Path) -> None:
         if response.status_code != 206:
             held, record = 0, {"source": url, **_identity(response)}
             part.unlink(missing_ok=True)  # first: old bytes must never stand beside a new record
-            _beside(part, ".json").write_text(json.dumps(record))
+            _beside(part, ".json").write_text(json.dumps(record), encoding="utf-8")
         _save(response, part, held, record["size"])
 
 

@@ -6,11 +6,9 @@ from pathlib import Path
 
 from effiseg.base.errors import EffiSegError
 from effiseg.base.files import repository
+from effiseg.base.origins import digest, weights_file
 from effiseg.base.schema import Model, Start
 from effiseg.weights.download import fetch_gdrive, fetch_huggingface, fetch_url
-from effiseg.weights.files import digest
-
-CHECKPOINT_NAMES = ("model.safetensors", "pytorch_model.bin")
 
 
 def fetch(start: Start, model: Model) -> Path:
@@ -32,16 +30,7 @@ def fetch(start: Start, model: Model) -> Path:
         files = fetch_huggingface(start.repo, start.revision, downloads, sha256=sha256)
         _compare_normalisation(start, model, files.preprocessor)
         return files.weights
-    path = Path(start.path)
-    if path.is_dir():
-        # what transformers' save_pretrained writes
-        path = next((path / name for name in CHECKPOINT_NAMES if (path / name).is_file()), path)
-    if not path.is_file():
-        found = "" if path.exists() else "not there, so "
-        raise EffiSegError(
-            f"start.path: {path} is {found}neither a checkpoint nor a folder with {' or '.join(CHECKPOINT_NAMES)}; "
-            "give an absolute path"
-        )
+    path = weights_file(start.path)
     found = digest(path)
     if sha256 and found != sha256.lower():
         raise EffiSegError(f"start.sha256: {path} has {found}, expected {sha256}; correct the digest or the file")
@@ -53,7 +42,7 @@ def fetch(start: Start, model: Model) -> Path:
 def _compare_normalisation(start: Start, model: Model, preprocessor: Path | None) -> None:
     if preprocessor is None:
         return
-    stated = json.loads(preprocessor.read_text())
+    stated = json.loads(preprocessor.read_text(encoding="utf-8"))
     for key, ours in (("image_mean", model.mean), ("image_std", model.std)):
         if key in stated and any(abs(a - b) > 1e-3 for a, b in zip(stated[key], ours, strict=True)):
             print(

@@ -1,6 +1,5 @@
 """Checkpoint files of anybody, read without running their code."""
 
-import hashlib
 import pickle
 import re
 from collections.abc import Iterable, Mapping
@@ -32,12 +31,6 @@ _REFUSED = re.compile(
     r"(?:GLOBAL|module) (?P<what>\S+) (?:was not an allowed|is blocked)|unrecognized function"
     r"|Can only (?:build|create)|TorchScript"
 )
-
-
-def digest(path: Path) -> str:
-    """The file's SHA-256 as 64 lower-case hex digits, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from effiseg.base.errors import EffiSegError
 from effiseg.weights.files import listed
+from effiseg.weights.reasons import reason
 
 _WRAPPERS = (
     r"(?:(?:module|_orig_mod|student|teacher|ema|model|net|network|segformer|backbone|encoder|decode_head|decoder|head)"
@@ -123,9 +124,10 @@ def load_strictly(model: nn.Module, tensors: Mapping[str, Tensor], origin: str) 
     }
     found = [f"{len(names)} {problem} ({listed(names)})" for problem, names in problems.items() if names]
     if found:
+        why = reason(tensors, own)
         raise EffiSegError(
-            f"{origin}: does not fit the model, nothing was loaded: {'; '.join(found)}; use a checkpoint of this very "
-            "architecture, variant and number of classes"
+            f"{origin}: does not fit the model{why and f': {why}'}; nothing was loaded: {'; '.join(found)}; use a "
+            "checkpoint of this very architecture, variant and number of classes"
         )
     model.load_state_dict(dict(tensors))
 

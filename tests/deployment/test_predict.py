@@ -8,8 +8,9 @@ from PIL import Image
 from effiseg.base.errors import EffiSegError
 from effiseg.data.labels import CITYSCAPES
 from effiseg.deployment.pictures import coloured, label_file, overlay, write_png
-from effiseg.deployment.predict import find_truths, list_pictures, miou, name_outputs, one_line, predict
+from effiseg.deployment.predict import predict, told_miou, told_problems
 from effiseg.deployment.predictor import Predictor
+from effiseg.deployment.targets import list_labels, list_pictures, match_truths, name_outputs
 
 
 @pytest.fixture
@@ -41,9 +42,8 @@ def test_a_damaged_picture_stops_no_other(folder, predictor, tmp_path):
     assert sorted(path.name for path in tmp_path.glob("*.png")) == ["p0.png", "p2.png", "p3.png", "p4.png", "p6.png"]
     assert answer.written == 5
     assert [problem.split(": damaged")[0] for problem in answer.problems] == [str(folder / f"p{i}.png") for i in (1, 5)]
-    assert one_line(answer.problems, 7).startswith(
-        "2 of 7 pictures could not be predicted, the others are written: [1]"
-    )
+    told = told_problems(answer, 7)
+    assert told.startswith("2 of 7 pictures could not be predicted, the others are written: [1]")
     assert list(tmp_path.glob(".*")) == []  # no temporary file
 
 
@@ -52,12 +52,13 @@ def test_what_is_written_is_what_the_predictor_says(folder, predictor, tmp_path)
     picture = Image.open(path)
     (found,) = predictor([picture])
 
-    predict(predictor, {path: tmp_path / "p4.png"}, labels=True)
+    (tmp_path / "labels").mkdir()
+    predict(predictor, name_outputs([path], tmp_path, labels=True))
 
     np.testing.assert_array_equal(
         np.asarray(Image.open(tmp_path / "p4.png")), np.asarray(overlay(picture, found, CITYSCAPES))
     )
-    ids = np.asarray(Image.open(tmp_path / "p4_labelIds.png"))
+    ids = np.asarray(Image.open(tmp_path / "labels/p4_labelIds.png"))
     np.testing.assert_array_equal(CITYSCAPES.lookup()[ids], found)
 
 
@@ -81,64 +82,60 @@ def test_the_truth_stands_beside_and_gives_the_miou(data, predictor, tmp_path):
     label_file(found, CITYSCAPES).save(truth / "city_gtFine_labelIds.png")
     paths = list_pictures([str(pictures / "*.png")])
 
-    answer = predict(predictor, name_outputs(paths, tmp_path), truths=find_truths(paths, truth))
+    answer = predict(predictor, name_outputs(paths, tmp_path), match_truths(paths, list_labels(truth), truth))
 
-    assert miou(answer, data.classes) == 1  # its own answer as the truth
+    # its own answer as the truth
+    assert told_miou(answer, data.classes) == "mIoU 100.00 over the 1 picture whose truth is known"
+    assert told_problems(answer, 2) == ""
     beside, alone = (Image.open(tmp_path / f"{name}_leftImg8bit.png") for name in ("city", "alone"))
     assert beside.height - image.height < alone.height and beside.width >= 3 * image.width
     np.testing.assert_array_equal(np.asarray(beside)[: image.height, : image.width], np.asarray(image))
 
 
-def test_a_truth_of_another_size_is_a_problem_of_that_picture(predictor, tmp_path):
+@pytest.mark.parametrize("broken", ["another size", "damaged", "all void"])
+def test_of_a_bad_truth_the_picture_is_written_without_it(predictor, card, tmp_path, broken):
+    truth = tmp_path / "truth"
+    truth.mkdir()
+    for name in "ab":
+        Image.new("RGB", (64, 32)).save(tmp_path / f"{name}.png")
+        Image.new("L", (64, 32), 7).save(truth / f"{name}.png")
+    if broken == "damaged":
+        (truth / "b.png").write_bytes((truth / "a.png").read_bytes()[:60])
+    elif broken == "another size":
+        Image.new("L", (10, 10), 7).save(truth / "b.png")
+    else:
+        Image.new("L", (64, 32), 0).save(truth / "b.png")
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    (tmp_path / "out").mkdir()
+
+    answer = predict(predictor, name_outputs(paths, tmp_path / "out"), match_truths(paths, list_labels(truth), truth))
+
+    assert answer.written == len(list((tmp_path / "out").glob("*.png"))) == 2
+    if broken == "all void":  # a truth, if of nothing
+        assert "over the 2 pictures" in told_miou(answer, card.classes) and told_problems(answer, 2) == ""
+        return
+    assert told_miou(answer, card.classes).endswith("over the 1 picture whose truth is known")
+    text = told_problems(answer, 2)
+    assert text.startswith(f"1 of 2 written pictures are not scored, for want of a usable truth: [1] {truth}/b.png: ")
+    assert ("10x10, but its picture, upright, is 64x32" if broken == "another size" else "damaged") in text
+
+
+def test_without_any_usable_truth_there_is_no_miou(predictor, card, tmp_path):
+    for folder in ("truth", "out"):
+        (tmp_path / folder).mkdir()
     Image.new("RGB", (64, 32)).save(tmp_path / "a.png")
-    (tmp_path / "truth").mkdir()
-    Image.new("L", (10, 10), 7).save(tmp_path / "truth/a.png")
-    paths = [tmp_path / "a.png"]
-
-    answer = predict(predictor, {paths[0]: tmp_path / "b.png"}, truths=find_truths(paths, tmp_path / "truth"))
-
-    assert answer.problems == [f"{tmp_path / 'truth/a.png'}: 10x10, but its picture is 64x32"]
-    assert not (tmp_path / "b.png").exists()
-
-
-def test_lists_name_each_picture_once(folder):
-    found = list_pictures([str(folder / "p0.png"), str(folder), str(folder / "p*.png")])
-    assert [path.name for path in found] == [f"p{i}.png" for i in range(7)]
-
-
-@pytest.mark.parametrize("target", ["nowhere.png", "*.jpg", "empty"])
-def test_a_target_without_pictures_is_one_error(tmp_path, target):
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(EffiSegError, match="no picture there, expected"):
-        list_pictures([str(tmp_path / target)])
-
-
-def test_two_pictures_of_one_name_are_refused(tmp_path):
-    paths = [tmp_path / "a/x.png", tmp_path / "b/x.jpg"]
-    with pytest.raises(EffiSegError, match=r"x\.jpg and .*x\.png: both would be written to "):
-        name_outputs(paths, tmp_path / "out")
-
-
-def test_no_picture_is_written_over(folder):
-    with pytest.raises(EffiSegError, match="is one of the pictures to read; choose another folder"):
-        name_outputs(list_pictures([str(folder)]), folder)
-
-
-def test_a_file_in_place_of_the_folder_is_refused(folder, tmp_path):
-    (tmp_path / "out").write_text("a file")
-    with pytest.raises(EffiSegError, match="out: a file, expected a folder to write"):
-        name_outputs(list_pictures([str(folder)]), tmp_path / "out")
+    for ids, told in (
+        (None, "no mIoU: no truth could be used"),
+        (0, "no mIoU: nothing but void in the truth"),
+    ):
+        image = Image.new("RGB", (64, 32)) if ids is None else Image.new("L", (64, 32), ids)
+        image.save(tmp_path / "truth/a.png")
+        outputs = name_outputs([tmp_path / "a.png"], tmp_path / "out", overwrite=True)
+        answer = predict(predictor, outputs, {tmp_path / "a.png": tmp_path / "truth/a.png"})
+        assert told_miou(answer, card.classes).startswith(told)
 
 
 def test_a_folder_that_cannot_be_written_leaves_nothing(tmp_path):
     with pytest.raises(EffiSegError, match=r"x\.png: cannot be written"):
         write_png(Image.new("RGB", (4, 4)), tmp_path / "gone/x.png")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_truths_of_other_pictures_are_refused(folder, tmp_path):
-    (tmp_path / "truth").mkdir()
-    with pytest.raises(EffiSegError, match="no label of any of the pictures"):
-        find_truths(list_pictures([str(folder)]), tmp_path / "truth")
-    with pytest.raises(EffiSegError, match="not a folder"):
-        find_truths(list_pictures([str(folder)]), tmp_path / "nowhere")

@@ -12,7 +12,7 @@ from effiseg.runs.training import NEEDED_BY_MODEL
 # the packages behind all modules that loading a registered checkpoint and predicting with it import
 IMPORTS = """
 import json, sys
-import effiseg.tracking.served, effiseg.deployment.images, effiseg.deployment.predictor
+import effiseg.tracking.served, effiseg.data.images, effiseg.deployment.predictor
 import effiseg.deployment.checkpoint, effiseg.models.deployed
 from importlib.metadata import packages_distributions
 owners = packages_distributions()

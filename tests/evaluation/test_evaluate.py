@@ -173,7 +173,7 @@ def test_full_and_quarter_scores_are_kept_apart(make_model: MakeModel, data: Pre
         "pixel_accuracy": full.pixel_accuracy,
     }
     report = evaluation.report("_best")
-    assert list(report) == ["miou_best", "miou_quarter_best", "pixel_accuracy_best", "iou_best"]
+    assert list(report) == ["miou_best", "miou_quarter_best", "pixel_accuracy_best", "miou_official_best", "iou_best"]
     assert list(report["iou_best"]) == list(CLASSES)
 
 

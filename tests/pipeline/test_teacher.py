@@ -15,12 +15,12 @@ from transformers import SegformerForSemanticSegmentation
 
 from effiseg.base.config import Config
 from effiseg.base.errors import EffiSegError
+from effiseg.base.origins import digest
 from effiseg.data.prepared import Prepared
 from effiseg.models.segformer import load_model, transformers_config
 from effiseg.runs.places import Place
 from effiseg.runs.study import refuse_weak_teacher
 from effiseg.runs.training import train_run
-from effiseg.weights.files import digest
 from tests.weights.test_weight_layouts import original
 
 TEACHER = Place("teacher", 0)

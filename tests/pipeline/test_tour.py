@@ -161,7 +161,8 @@ def test_the_tour_writes_what_it_says(story: Story) -> None:
     }
     validation = list((story.study.folder / "data/synthetic/leftImg8bit/val").glob("*/*.png"))
     assert {path.name for path in (exports / "pictures").iterdir()} == {path.name for path in validation}
-    assert {path.stem.endswith("_labelIds") for path in (exports / "with_truth").iterdir()} == {True, False}
+    assert {path.name for path in (exports / "with_truth").glob("*.png")} == {path.name for path in validation}
+    assert len(list((exports / "with_truth/labels").glob("*_labelIds.png"))) == len(validation)
     printed = [done.stdout for done in story.done.values()]
     assert any("mIoU" in text and "over the 2 pictures whose truth is known" in text for text in printed)
 
@@ -181,7 +182,7 @@ def test_the_server_answers_as_predict_does(story: Story) -> None:
     command = ("predict", PICTURE, "--model", "models:/effiseg-synthetic@best", "--out", str(labels), "--labels")
     story.study.run("python", "-m", "effiseg", *command)
 
-    ids = np.asarray(Image.open(labels / f"{Path(PICTURE).stem}_labelIds.png"))
+    ids = np.asarray(Image.open(labels / f"labels/{Path(PICTURE).stem}_labelIds.png"))
     (served,) = story.answer["predictions"]
     np.testing.assert_array_equal(np.array(served), CITYSCAPES.lookup()[ids])
     assert story.array == story.answer  # the same picture as an array

@@ -86,19 +86,6 @@ def test_the_same_stem_twice_is_a_problem(camvid: Path):
     assert "train/b.png: the same sample as b.jpg: remove one" in texts(listing)
 
 
-def test_symlinked_folders_work(cityscapes: Path, tmp_path_factory: pytest.TempPathFactory):
-    elsewhere = tmp_path_factory.mktemp("elsewhere")
-    (cityscapes / "leftImg8bit").rename(elsewhere / "images")
-    (cityscapes / "leftImg8bit").symlink_to(elsewhere / "images")
-    (cityscapes / "gtFine/val/lindau").rename(elsewhere / "lindau")
-    (cityscapes / "gtFine/val/lindau").symlink_to(elsewhere / "lindau")
-    root = elsewhere / "root"
-    root.symlink_to(cityscapes)
-    listing = list_pairs("cityscapes", root)
-    assert listing.problems == []
-    assert len(listing.pairs["val"]) == 1
-
-
 def test_images_without_labels_and_the_reverse_are_problems_and_the_rest_still_pairs(cityscapes: Path):
     touch(cityscapes, "leftImg8bit/train/ulm/alone_leftImg8bit.png", "gtFine/val/bonn/left_gtFine_labelIds.png")
     listing = list_pairs("cityscapes", cityscapes)

@@ -1,10 +1,13 @@
 from collections.abc import Callable
+from dataclasses import replace
 from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
+import pytest
 
-from effiseg.report.collect import collect
+from effiseg.data.prepared import Split
+from effiseg.report.collect import Results, collect
 from effiseg.report.page import page
 from effiseg.report.statistics import Bootstrap, regions
 from effiseg.report.summary import summarise
@@ -13,8 +16,12 @@ from effiseg.report.words import answer
 Make = Callable[..., Any]
 
 
+def collected(study: Any) -> Results:
+    return collect(study.config, study.root)
+
+
 def text_of(study: Any) -> str:
-    results = collect(study.config, study.root)
+    results = collected(study)
     return page(results, summarise(results))
 
 
@@ -114,9 +121,42 @@ def test_frames_of_one_drive_are_drawn_in_blocks_and_speak_of_no_other(make_stud
     )
 
 
+def as_the_paper(results: Results, **changes: Any) -> Results:
+    """Results as if of the whole of Cityscapes' validation split at the paper's sizes."""
+    val = Split(results.data.val.images, results.data.val.labels, tuple(f"val_{i}" for i in range(500)))
+    data = replace(results.data, **{"val": val, "size": (512, 1024), "full_size": (1024, 2048)} | changes)
+    return replace(results, data=data)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"val": None}, "4 validation images, and not all 500"),
+        ({"size": (256, 512)}, "images at 256x512, and not at 512x1024"),
+        ({"full_size": (512, 1024)}, "labels at 512x1024, and not at 1024x2048"),
+    ],
+)
+def test_another_measurement_does_not_stand_beside_the_paper(make_study: Make, changes: dict, told: str) -> None:
+    results = collected(make_study(source="cityscapes"))
+    summaries = summarise(results)
+    results = as_the_paper(results, **changes | ({"val": results.data.val} if "val" in changes else {}))
+    text = page(results, summaries)
+    assert f"**Not comparable** with the paper's table: {told}." in text
+    assert "Beside the paper" not in text
+
+
+def test_the_official_mean_is_told_where_it_is_another(make_study: Make) -> None:
+    study = make_study(absent=["bus"])  # which the made-up networks find
+    told = text_of(study).split("and would print: ")[1].split(".\n")[0].split(", ")
+    metrics = study.metrics("tanh")
+    assert metrics["miou_official"] < metrics["miou"]
+    assert f"tanh-0 {shown(metrics['miou_official'])}" in told
+
+
 def test_cityscapes_stands_beside_the_paper_on_its_protocol(make_study: Make) -> None:
     study = make_study(source="cityscapes")
-    text = text_of(study)
+    results = collected(study)
+    text = page(as_the_paper(results), summarise(results))
     assert "comparable**" not in text and "quarter grid" in text
     cells = line_of(text, "Beside the paper", "tanh_linear")
     assert cells[:2] == [shown(study.metrics("tanh_linear")["miou_quarter"]), "59.646"]

@@ -43,16 +43,21 @@ def make_trainer(make_task: MakeTask, make_config: Callable[..., Config], data: 
 # --- the optimiser ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("warmup", "power"), [(0.0, 1.0), (0.05, 1.0), (0.3, 2.0)])
+@pytest.mark.parametrize(("warmup", "power"), [(0.0, 1.0), (0.05, 1.0), (0.3, 2.0), (0.99, 1.0)])
 def test_the_learning_rate_warms_up_linearly_and_falls_polynomially_to_zero(train: Train, warmup: float, power: float):
     run = train(train={"optimizer": {"lr": 0.01}, "schedule": {"warmup_ratio": warmup, "power": power}})
     steps = 6
-    warm = math.ceil(steps * warmup)
+    warm = min(math.ceil(steps * warmup), steps - 1)
     expected = [
         0.01 * done / warm if done < warm else 0.01 * (1 - (done - warm) / (steps - warm)) ** power
         for done in range(steps)
     ]
     np.testing.assert_allclose(run.logged("learning_rate"), expected)
+
+
+def test_one_step_in_all_trains(train: Train):
+    run = train(train={"optimizer": {"lr": 0.01}, "epochs": 1, "batch_size": 16})
+    assert run.logged("learning_rate") == [0.01]
 
 
 def test_matrices_and_convolutions_decay_and_norms_biases_and_alphas_do_not(make_trainer: Callable):

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from effiseg.base.config import Config
+from effiseg.base.origins import digest
 from effiseg.data.labels import CITYSCAPES
 from effiseg.models.segformer import build_model
-from effiseg.weights.files import digest, read_tensors
+from effiseg.weights.files import read_tensors
 from effiseg.weights.layouts import load_strictly, to_transformers
 
 

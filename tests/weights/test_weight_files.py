@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from effiseg.base.errors import EffiSegError
-from effiseg.weights.files import digest, read_tensors
+from effiseg.base.origins import digest
+from effiseg.weights.files import read_tensors
 
 TENSORS = {"norm1.weight": torch.arange(3.0), "norm1.bias": torch.zeros(3)}
 META = {"epoch": 3, "best": np.float64(0.7), "seen": np.int64(5), "classes": ("road",), "optimizer": {"state": {}}}

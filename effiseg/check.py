@@ -1,0 +1,101 @@
+"""What can be wrong before any work starts: settings, data and weights that are not there, git."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from effiseg.base.config import Config
+from effiseg.base.errors import EffiSegError
+from effiseg.base.files import repository
+from effiseg.base.origins import digest, used, weights_file
+from effiseg.base.schema import Row, Start
+from effiseg.cli.git import git
+from effiseg.preparation.sources import list_pairs, unusable
+from effiseg.runs.places import ROWS, is_generated
+
+
+def check(config: Config) -> None:
+    """Look at all that a study needs, without opening a picture; what may change unseen is a warning.
+
+    Raises:
+        EffiSegError: something is missing or does not fit.
+    """
+    if Path("dvc.yaml").exists():  # else nothing can be run here
+        git("rev-parse", "HEAD")
+    _check_store()
+    _check_data(config)
+    for name, _ in (*config.teachers(), *config.runs()):
+        _check_start(config.row(name))
+
+
+def _check_store() -> None:
+    """Whether the database that MLflow would open is one."""
+    file = repository() / "mlflow.db"
+    if "MLFLOW_TRACKING_URI" in os.environ or not file.exists():
+        return
+    with file.open("rb") as content:
+        begin = content.read(32)
+    if begin and not begin.startswith(b"SQLite format 3"):
+        pointer = begin.startswith(b"version https://git-lfs")
+        what, cure = ("a pointer of Git LFS", "run `git lfs pull`") if pointer else ("no SQLite database", "restore it")
+        raise EffiSegError(f"{file}: {what}; {cure}, or move it away: a new one is made")
+
+
+def _check_data(config: Config) -> None:
+    settings, root = config.data, Path(config.data.root)
+    if is_generated(settings.root):
+        return  # the study makes it
+    if not root.is_dir():
+        raise EffiSegError(f"data.root: {root} is not a folder; set it to the folder that holds your data")
+    listing = list_pairs(settings.source, root, settings.held_out)
+    if listing.problems:
+        raise unusable(settings.source, root, listing.problems)
+
+
+def _check_start(row: Row) -> None:
+    start = row.start
+    if start.source == "file":
+        _check_file(row)
+    elif start.key and not start.sha256 and not _is_commit(start):
+        print(
+            f"warning: row '{row.name}': what lies at start.{start.key} {getattr(start, start.key)} may change, and no "
+            "stage would notice; pin it by start.sha256, which the training prints",
+            file=sys.stderr,
+        )
+
+
+def _is_commit(start: Start) -> bool:
+    return start.source == "huggingface" and len(start.revision) == 40 and start.revision.isalnum()
+
+
+def _check_file(row: Row) -> None:
+    start = row.start
+    if not Path(start.path).exists():
+        raise EffiSegError(
+            f"start.path: {start.path} (row '{row.name}') not found; name a checkpoint, or set start.source: drawn and "
+            "train.epochs above 0"
+        )
+    file = weights_file(start.path)
+    if start.sha256:
+        found = digest(file)
+        if found != start.sha256.lower():
+            raise EffiSegError(
+                f"start.sha256: {file} (row '{row.name}') has {found}, expected {start.sha256}; correct the digest or "
+                "the file"
+            )
+        return
+    settings, known = used(row), ROWS / f"{row.name}.json"
+    if known.exists():
+        before = json.loads(known.read_text(encoding="utf-8"))
+        if before.get("start", {}).get("path") == start.path and before["start"] != settings["start"]:
+            raise EffiSegError(
+                f"start.path: {file} (row '{row.name}') is another file than at the last run; to train with it, run "
+                "`dvc repro --force --single-item rows`, then go on"
+            )
+    if not file.resolve().is_relative_to(Path("weights").resolve()):
+        print(
+            f"warning: row '{row.name}': {file} may be replaced, and `dvc repro` would not notice; keep it in "
+            f"weights/, or set start.sha256: {settings['start']['sha256']}",
+            file=sys.stderr,
+        )
