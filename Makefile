@@ -1,8 +1,9 @@
 # The two commands are `make study` and `make test`; both make .venv when it is not there.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 ACTIVATE = . .venv/bin/activate
+WITH_CLUSTER = tests/cluster tests/deploy tests/benchmarks
 
-.PHONY: setup setup-cluster study test test-studies test-units bench lint docs lock
+.PHONY: setup setup-cluster study test test-all test-studies test-cluster test-units bench lint docs lock
 
 setup: .venv/.setup .venv/bin/effiseg  ## .venv with what the study needs
 
@@ -13,14 +14,20 @@ study: setup  ## the whole study: checks params.yaml, then dvc repro, and tells 
 	@$(ACTIVATE) && python -m effiseg check && begun=$$(date +%Y-%m-%dT%H:%M:%S) && dvc repro && \
 	  python -m effiseg times --since "$$begun"
 
-test: .venv/.dev  ## all tests, those of whole studies beside the others
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-studies test-units
+test: .venv/.dev  ## all tests but the slow ones; those that wait for other processes beside the others
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target test-studies test-cluster test-units
+
+test-all: .venv/.dev  ## and the slow ones
+	@PYTEST_ADDOPTS="-m ''" $(MAKE) --no-print-directory test
 
 test-studies: .venv/.dev
 	@$(ACTIVATE) && python -m pytest tests/pipeline
 
+test-cluster: .venv/.dev
+	@$(ACTIVATE) && python -m pytest $(WITH_CLUSTER)
+
 test-units: .venv/.dev
-	@$(ACTIVATE) && python -m pytest --ignore=tests/pipeline
+	@$(ACTIVATE) && python -m pytest tests --ignore=tests/pipeline $(addprefix --ignore=,$(WITH_CLUSTER))
 
 bench: setup  ## our ways against a careful user's, as ratios: benchmarks/results.csv
 	@$(ACTIVATE) && python -m benchmarks

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -30,7 +31,13 @@ def check(config: Config) -> None:
 
 
 def _check_store() -> None:
-    """Whether the database that MLflow would open is one."""
+    """Whether the database that MLflow would open is one, and what it logs can be opened again."""
+    if re.search(r"%[0-9a-fA-F]{2}", str(repository())):
+        print(
+            f"warning: {repository()}: MLflow takes the % and what follows for a sign in an address, and cannot load the "
+            "models that it keeps here; rename the folder",
+            file=sys.stderr,
+        )
     file = repository() / "mlflow.db"
     if "MLFLOW_TRACKING_URI" in os.environ or not file.exists():
         return

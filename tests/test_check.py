@@ -97,6 +97,16 @@ def test_a_file_that_may_be_replaced_is_a_warning_outside_weights(
     assert_refused(check(project, repository), f"start.path: {file} (row 'teacher') is another file than at the")
 
 
+def test_a_folder_that_mlflow_takes_for_an_address_is_a_warning(project: Path, repository: Path) -> None:
+    folder = project / "x%20y"
+    folder.mkdir()
+    for name in ("params.yaml", "weights"):
+        (project / name).rename(folder / name)
+    ran = check(folder, repository)
+    assert ran.returncode == 0
+    assert ran.stderr.startswith(f"warning: {folder}: MLflow takes the % and what follows for a sign in an address")
+
+
 def test_a_source_that_may_move_is_a_warning(project: Path, repository: Path) -> None:
     edit(project, (PINNED, 'sha256: ""'), ("source: file\n", "source: huggingface\n      repo: a/b\n"))
     assert check(project, repository).stderr.startswith(

@@ -74,7 +74,8 @@ def test_the_installed_command_works_outside_the_checkout(installed: Path, repos
     assert _command(installed, tmp_path, "--version").stdout == f"effiseg {__version__}\n"
     changed = _command(installed, tmp_path, "preset", "camvid", "--root", str(tmp_path))
     assert "data.source: synthetic -> camvid" in changed.stdout.splitlines()
-    assert _command(installed, tmp_path, "check").stdout.startswith("params.yaml is valid")
+    checked = _command(installed, tmp_path, "check")
+    assert checked.stderr.startswith(f"error: data.root {tmp_path} (source camvid): 1 problem: [1] no folder train,")
     wrong = _command(installed, tmp_path, "preset", "kitti")
     assert (wrong.returncode, wrong.stdout) == (1, "")
     assert wrong.stderr.startswith("error: preset 'kitti'") and len(wrong.stderr.splitlines()) == 1

@@ -8,6 +8,7 @@ import pytest
 from benchmarks import cluster
 
 
+@pytest.mark.slow
 def test_sleeping_rows_take_at_least_the_ideal_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results = tmp_path / "cluster.csv"
     monkeypatch.setattr(cluster, "RESULTS", results)

@@ -74,6 +74,7 @@ def test_what_comes_out_as_before_runs_nothing_behind_it(toy: Toy) -> None:
     assert toy.repro() == []
 
 
+@pytest.mark.slow
 def test_a_row_that_is_given_up_leaves_the_folder_and_comes_back_from_the_cache(toy: Toy) -> None:
     toy.study()
     kept, own = dict(toy.learn), toy.folder / "models/mine"
@@ -138,7 +139,9 @@ def test_a_process_killed_every_time_is_given_up(toy: Toy) -> None:
     assert "train@row1 failed: its process was killed" in failed.stderr
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_an_interrupted_study_stops_its_workers_and_goes_on_later(toy: Toy, number: int, status: int) -> None:
     toy.edit({f"row{i}": {"sleep": 0.2, "steps": 20} for i in range(3)})
     study = toy.start()
@@ -158,6 +161,7 @@ def test_an_interrupted_study_stops_its_workers_and_goes_on_later(toy: Toy, numb
     assert toy.repro() == []
 
 
+@pytest.mark.slow
 def test_a_second_study_in_one_folder_is_refused(toy: Toy) -> None:
     toy.edit({"row0": {"sleep": 0.2, "steps": 20}})
     study = toy.start()
@@ -170,6 +174,7 @@ def test_a_second_study_in_one_folder_is_refused(toy: Toy) -> None:
     assert toy.table() == toy.expected()
 
 
+@pytest.mark.slow
 def test_two_studies_on_one_cluster_do_not_mix(toy: Toy, tmp_path: Path) -> None:
     other = Toy(tmp_path / "other", 3, toy.address, steps=7)
     studies = [toy.start(), other.start()]

@@ -1,8 +1,11 @@
-"""Files in, files out."""
+"""Pictures predicted and written; one that fails stops no other."""
+
+import argparse
 
 import numpy as np
 import pytest
 import torch
+from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as official  # noqa: N813
 from PIL import Image
 
 from effiseg.base.errors import EffiSegError
@@ -10,7 +13,8 @@ from effiseg.data.labels import CITYSCAPES
 from effiseg.deployment.pictures import coloured, label_file, overlay, write_png
 from effiseg.deployment.predict import predict, told_miou, told_problems
 from effiseg.deployment.predictor import Predictor
-from effiseg.deployment.targets import list_labels, list_pictures, match_truths, name_outputs
+from effiseg.deployment.targets import LABELS, list_labels, list_pictures, match_truths, name_outputs
+from effiseg.evaluation.metrics import scores
 
 
 @pytest.fixture
@@ -139,3 +143,20 @@ def test_a_folder_that_cannot_be_written_leaves_nothing(tmp_path):
     with pytest.raises(EffiSegError, match=r"x\.png: cannot be written"):
         write_png(Image.new("RGB", (4, 4)), tmp_path / "gone/x.png")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_label_files_go_to_the_official_evaluator_as_they_lie(data, predictor, tmp_path, monkeypatch):
+    raw, out = data.path.with_name("raw"), tmp_path / "out"
+    (out / LABELS).mkdir(parents=True)
+    pictures = list_pictures([str(raw / "leftImg8bit/val/*/*.png")])
+    truths = match_truths(pictures, list_labels(raw / "gtFine/val"), raw)
+    answer = predict(predictor, name_outputs(pictures, out, labels=True), truths)
+
+    monkeypatch.setattr(official, "CSUPPORT", False)  # its C extension is not part of the package
+    args = argparse.Namespace(**vars(official.args))  # the module's own are global and changed by a run
+    args.evalInstLevelScore, args.JSONOutput, args.quiet = False, False, True
+    args.predictionPath, args.predictionWalk = str(out / LABELS), None
+    expected = [str(truth) for truth in truths.values()]
+    found = official.evaluateImgLists([official.getPrediction(args, truth) for truth in expected], expected, args)
+
+    assert found["averageScoreClasses"] == pytest.approx(scores(answer.confusion, data.classes).miou_official)

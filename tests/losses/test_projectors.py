@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from effiseg.base.errors import EffiSegError
 from effiseg.base.objective import Loss
 from effiseg.losses.distillation import cosine_guided_distillation
 from effiseg.losses.terms import Cskd, Setting, Signals
@@ -28,6 +29,14 @@ def signals() -> Signals:
         return Outputs(features=[torch.randn(2, c, 4, 6) for c in channels])
 
     return Signals(torch.empty(0), torch.empty(0), maps(STUDENT), maps(TEACHER))
+
+
+def test_one_pixel_of_one_image_has_no_variance_and_the_cure_is_told(build, signals):
+    term = build(projector="conv_bn_relu").train()
+    for side in (signals.student, signals.teacher):
+        side.features[-1] = side.features[-1][:1, :, :1, :1]
+    with pytest.raises(EffiSegError, match=r"set a larger train\.augment\.crop or"):
+        term(signals)
 
 
 def test_a_frozen_projector_never_moves_but_hands_the_gradient_on(build, signals):

@@ -74,6 +74,6 @@ def test_a_file_that_is_not_there_and_a_folder_without_one_are_told(tiny: None, 
 
 def test_a_checkpoint_of_another_network_is_refused(row_from, saved, classes):
     row = row_from({"source": "file", "path": str(saved)}, norms={"block": "dyl"})
-    with pytest.raises(EffiSegError, match="does not fit the model, nothing was loaded") as caught:
+    with pytest.raises(EffiSegError, match="does not fit the model; nothing was loaded") as caught:
         start_model(row, classes)
     assert str(caught.value).startswith(f"{saved}: ")

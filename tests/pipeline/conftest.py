@@ -38,7 +38,8 @@ def imports(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def study(repository: Path, imports: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
     """The study after its first `dvc repro`. Not to be changed: take a copy."""
-    study = Study.of_repository(repository, tmp_path_factory.mktemp("study") / "repository")
+    # of a name in which SQLAlchemy, MLflow, DVC and shells find signs of theirs
+    study = Study.of_repository(repository, tmp_path_factory.mktemp("study") / "q?mark it's 100% #1 [a] Mü")
     study.log = study.dvc("repro", PYTHONPATH=str(imports)).stdout
     study.commit("Results")
     return study

@@ -19,6 +19,7 @@ print(json.dumps("done"))
 BASELINE = ("train", "--experiment", "baseline", "--seed", "0")
 
 
+@pytest.mark.slow
 def test_stages_by_hand_make_what_dvc_made(copy: Study) -> None:
     lock = yaml.safe_load((copy.folder / "dvc.lock").read_text())["stages"]
     commands = [stage["cmd"].split() for stage in lock.values()]

@@ -1,5 +1,6 @@
 """What an edit runs again, and what it leaves alone."""
 
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -69,8 +70,21 @@ def test_a_teachers_bound_checks_the_teacher_and_trains_nothing(copy: Study) -> 
     assert copy.repro("distill@kd-0") == ["rows", "evaluate_teachers@teacher-0"]
 
 
+def test_a_file_of_weights_that_is_replaced_is_noticed(copy: Study) -> None:
+    start = {"source": "file", "path": "weights/mine.pth", "sha256": ""}
+    copy.edit({"experiments.teacher.start": start, "experiments.teacher.train": {"epochs": 0}})
+    known = []
+    for content in ("one", "two"):
+        (copy.folder / "weights/mine.pth").write_text(content)
+        assert copy.repro("rows") == ["rows"]
+        known.append(copy.json("rows/teacher.json")["start"]["sha256"])
+
+    assert known == [hashlib.sha256(content.encode()).hexdigest() for content in ("one", "two")]
+
+
 def test_data_that_moved_are_prepared_again_and_no_more(copy: Study, tmp_path: Path) -> None:
     shutil.copytree(copy.folder / "data/synthetic", tmp_path / "moved")
     copy.edit({"data.root": str(tmp_path / "moved")})
 
-    assert copy.stale() == set()
+    assert copy.stale() == {"synthesize"}  # which then generates nothing
+    assert list((copy.folder / "data/synthetic").iterdir()) != []

@@ -196,7 +196,8 @@ def test_a_teacher_below_the_bound_is_refused(make_config: Callable[..., Config]
 
 
 def test_a_fetch_that_fails_is_a_failed_run(make: Make, folder: Path):
-    assert_refused(make, "neither a checkpoint", path="nowhere.pth")
+    (folder / "rubbish.pth").write_bytes(b"rubbish")
+    assert_refused(make, "neither safetensors nor", path="rubbish.pth")
     query = {"experiment_names": ["effiseg-synthetic"], "order_by": ["start_time DESC"], "max_results": 1}
     (run,) = mlflow.search_runs(**query, output_format="list")
     assert (run.info.run_name, run.info.status) == ("teacher-0", "FAILED")
@@ -208,7 +209,9 @@ def test_a_folder_that_transformers_wrote_becomes_the_teacher(make: Make, checkp
 
 
 def test_a_checkpoint_of_another_variant_is_refused_with_names(make: Make, checkpoint: Path):
-    message = assert_refused(make, "does not fit the model, nothing was loaded", variant="b2", path=str(checkpoint))
+    message = assert_refused(
+        make, "does not fit the model: it is a B0, and model.variant says b2", variant="b2", path=str(checkpoint)
+    )
     assert message.startswith(str(checkpoint))
     assert "missing (segformer.stages.0.blocks.2." in message
     assert "patch_embeddings.proj.weight: found [32, 3, 7, 7] float32, expected [64, 3, 7, 7] float32" in message

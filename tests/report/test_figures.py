@@ -163,6 +163,7 @@ def test_panels_of_another_data_set_are_refused(make_study: Make) -> None:
         panels(results_of(study))
 
 
+@pytest.mark.slow
 def test_thirty_four_rows(make_study: Make) -> None:
     """As many as the widest preset has: pictures show the first of them and say so, the rest shows all."""
     names = ["baseline", *(f"a_longer_name_{i}" for i in range(33))]
