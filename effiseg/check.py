@@ -34,8 +34,8 @@ def _check_store() -> None:
     """Whether the database that MLflow would open is one, and what it logs can be opened again."""
     if re.search(r"%[0-9a-fA-F]{2}", str(repository())):
         print(
-            f"warning: {repository()}: MLflow takes the % and what follows for a sign in an address, and cannot load the "
-            "models that it keeps here; rename the folder",
+            f"warning: {repository()}: MLflow takes the % and what follows for a sign in an address, and cannot load "
+            "the models that it keeps here; rename the folder",
             file=sys.stderr,
         )
     file = repository() / "mlflow.db"
