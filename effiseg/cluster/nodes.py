@@ -59,23 +59,25 @@ def _answers(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
 
 
-def demand(
-    settings: Cluster, kinds: Iterable[str], address: str, declared: Iterable[str] = ()
-) -> dict[str, dict[str, Any]]:
-    """What Ray has to set aside for a stage of each kind, in its own words.
-
-    Args:
-        declared: names that settings may also hold: a stage of dvc.yaml of which the study has no row now.
+def check_names(settings: Cluster, names: Iterable[str]) -> None:
+    """Whether settings name stages that there are.
 
     Raises:
-        EffiSegError: params.yaml names a stage that there is not, or this machine has not what a stage takes. A cluster
-            elsewhere may grow, and is only warned of.
+        EffiSegError: one has another name.
     """
-    kinds = sorted(kinds)
-    names = sorted({*kinds, *declared})
+    names = sorted(set(names))
     unknown = sorted(set(settings.resources) - {*names, "default"})
     if unknown:
         raise EffiSegError(f"cluster.resources.{unknown[0]}: no stage has this name; stages are: {', '.join(names)}")
+
+
+def demand(settings: Cluster, kinds: Iterable[str], address: str) -> dict[str, dict[str, Any]]:
+    """What Ray has to set aside for a stage of each kind, in its own words.
+
+    Raises:
+        EffiSegError: this machine has not what a stage takes. A cluster elsewhere may grow, and is only warned of.
+    """
+    kinds = sorted(kinds)
     alive = [node for node in ray.nodes() if node["Alive"]]
     if len({node["NodeManagerHostname"] for node in alive}) > 1 and "MLFLOW_TRACKING_URI" not in os.environ:
         warn("the machines of this cluster will all write to ./mlflow.db; set MLFLOW_TRACKING_URI to a tracking server")

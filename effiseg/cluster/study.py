@@ -24,7 +24,7 @@ from effiseg.base.schema import Cluster
 from effiseg.cluster import carried, watch, worker
 from effiseg.cluster.graph import Graph, Stage, declared, read_graph
 from effiseg.cluster.lock import bring_back, read_lock, remove_leftovers, write_lock
-from effiseg.cluster.nodes import connected, demand
+from effiseg.cluster.nodes import check_names, connected, demand
 from effiseg.cluster.snapshot import pack
 from effiseg.cluster.view import View
 
@@ -57,10 +57,11 @@ def run_study(settings: Cluster, address: str) -> None:
             raise EffiSegError(
                 "cluster.remote is set, so machines share no folder: set MLFLOW_TRACKING_URI to a tracking server too"
             )
+        kinds = {stage.kind for stage in graph.stages.values() if stage.runs}
+        check_names(settings, {*kinds, *declared()})  # of stages too of which the study has no row now
         packed = pack(graph.sources())
         with connected(address) as dashboard:
-            kinds = {stage.kind for stage in graph.stages.values() if stage.runs}
-            demands = demand(settings, kinds, address, declared())
+            demands = demand(settings, kinds, address)
             Study(graph, settings, demands, dashboard).run(packed, signals)
 
 

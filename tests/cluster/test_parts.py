@@ -187,7 +187,8 @@ def test_a_stage_without_rows_may_keep_its_resources(tmp_path: Path, monkeypatch
     resources = SETTINGS["resources"] | {"train": {"cpus": 999}}
     settings = Cluster.model_validate({**SETTINGS, "resources": resources})
 
-    assert set(nodes.demand(settings, kinds, "local", declared())) == kinds
+    nodes.check_names(settings, {*kinds, *declared()})
+    assert set(nodes.demand(settings, kinds, "local")) == kinds
 
 
 # --- the checkout -----------------------------------------------------------------------------------------------------

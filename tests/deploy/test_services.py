@@ -17,6 +17,8 @@ from tests.deploy.conftest import Tracked
 from tests.pipeline.study import environment
 from tests.services import SERVE
 
+pytestmark = pytest.mark.slow
+
 LOAD = """
 import mlflow, numpy
 model = mlflow.pyfunc.load_model("runs:/{run}/model")

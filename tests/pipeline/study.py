@@ -31,6 +31,7 @@ class Study:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.log = ""  # what the first `dvc repro` printed
+        self.edges: list[tuple[str, str]] = []  # of its graph, once asked for
 
     @classmethod
     def of_repository(cls, repository: Path, folder: Path) -> "Study":
@@ -57,7 +58,7 @@ class Study:
 
     def copy(self, folder: Path) -> "Study":
         """A copy with data, results, cache and MLflow runs, whose new artifacts stay in the copy."""
-        shutil.copytree(self.folder, folder, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(self.folder, folder, symlinks=True)
         if (folder / "mlflow.db").exists():
             with sqlite3.connect(folder / "mlflow.db") as database:
                 values = {"old": self.folder.as_uri(), "new": folder.as_uri()}
@@ -130,8 +131,9 @@ class Study:
         """The stages that `dvc repro` would run after `rows` and `prepare`: with changed inputs, and all after them."""
         self.dvc("repro", "rows", "prepare")
         found = set(json.loads(self.dvc("status", "--json").stdout))
-        edges = re.findall(r'"([^"]+)" -> "([^"]+)"', self.dvc("dag", "--full", "--dot").stdout)
-        while more := {after for before, after in edges if before in found} - found:
+        if not self.edges:  # no edit that is asked about changes the graph
+            self.edges = re.findall(r'"([^"]+)" -> "([^"]+)"', self.dvc("dag", "--full", "--dot").stdout)
+        while more := {after for before, after in self.edges if before in found} - found:
             found |= more
         return found
 
