@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -49,12 +48,10 @@ def check(project: Path, repository: Path, **variables: str) -> subprocess.Compl
     )
 
 
-def test_a_valid_study_is_told_in_one_line_and_soon(project: Path, repository: Path) -> None:
-    begun = time.monotonic()
+def test_a_valid_study_is_told_in_one_line(project: Path, repository: Path) -> None:
     ran = check(project, repository)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout == "params.yaml is valid: 6 trainings on synthetic\n"
-    assert time.monotonic() - begun < 20  # 2 on a quiet machine; torch and MLflow alone would cost more
 
 
 PINNED = "sha256: d6c7d2f8f0e9779b14c43f1363f7ef799ede29d86673f726bf9daa1b5180e6b1"
