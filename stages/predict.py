@@ -27,7 +27,7 @@ def main() -> None:
     with track("predict", data.source, tags=tags) as tracker, whole_folder(PREDICTIONS) as out:
         options = measure_options(network, run.card, pairs, device)
         write_json(out / "options.json", {"run": run.name, "device": device_name(device), "options": options})
-        scenes = show_scenes(Predictor(network, run.card, device), pairs, config.report.panels)
+        scenes = show_scenes(Predictor(network, run.card.size, device), run.card.space, pairs, config.report.panels)
         write_png(scenes, out / "scenes.png")
         tracker.metrics({f"{each['option']}.miou": each["miou"] for each in options})  # type: ignore[misc]
         tracker.artifact(out / "scenes.png")

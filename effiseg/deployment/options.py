@@ -49,7 +49,7 @@ def measure_options(
     network: torch.nn.Module, card: Card, pairs: Sequence[Pair], device: torch.device
 ) -> list[dict[str, object]]:
     """For each of `OPTIONS`: option, miou at the labels' resolution, and ms per picture, decoded, to its class map."""
-    predictors = {name: Predictor(network, card, device, **settings) for name, settings in OPTIONS.items()}  # type: ignore[arg-type]
+    predictors = {name: Predictor(network, card.size, device, **settings) for name, settings in OPTIONS.items()}  # type: ignore[arg-type]
     classes = len(card.classes)
     confusion = {name: torch.zeros(classes, classes, dtype=torch.int64) for name in OPTIONS}
     seconds: dict[str, list[float]] = {name: [] for name in OPTIONS}
@@ -71,14 +71,14 @@ def measure_options(
     ]
 
 
-def show_scenes(predictor: Predictor, pairs: Sequence[Pair], count: int) -> Image.Image:
+def show_scenes(predictor: Predictor, space: LabelSpace, pairs: Sequence[Pair], count: int) -> Image.Image:
     """Evenly spread validation pictures, each beside its prediction and its truth."""
     rows = []
     for i in np.unique(np.linspace(0, len(pairs) - 1, count).round().astype(int)):
-        picture, truth = _read(pairs[i], predictor.card.space)
+        picture, truth = _read(pairs[i], space)
         (found,) = predictor([picture])
         rows.append((picture, found, truth))
-    return side_by_side(rows, predictor.card.space)
+    return side_by_side(rows, space)
 
 
 def _read(pair: Pair, space: LabelSpace) -> tuple[Image.Image, NDArray[np.uint8]]:

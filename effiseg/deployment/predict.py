@@ -51,18 +51,23 @@ class Answer:
     bad_truths: list[str] = field(default_factory=list)
 
 
-def predict(predictor: Predictor, outputs: Mapping[Path, Target], truths: Mapping[Path, Path] | None = None) -> Answer:
+def predict(
+    predictor: Predictor,
+    space: LabelSpace,
+    outputs: Mapping[Path, Target],
+    truths: Mapping[Path, Path] | None = None,
+) -> Answer:
     """Predict every picture and write what is asked for; one that fails does not stop the others.
 
     Reading runs ahead of the network and writing behind it, both bounded, so that memory does not grow with
     the pictures.
 
     Args:
+        space: of the predictions.
         outputs: picture -> files of its overlay, which is side by side with the truth where that is known, and of its
             label file, with the data set's official ids.
         truths: picture -> label file.
     """
-    space = predictor.card.space
     answer = Answer(torch.zeros(len(space.classes), len(space.classes), dtype=torch.int64))
 
     def write(job: _Job) -> tuple[Tensor | None, str]:

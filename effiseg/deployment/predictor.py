@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from effiseg.deployment.card import Card
 from effiseg.evaluation.evaluate import predict_classes
 
 _GRID = 4  # pixels per logit, along a side
@@ -21,15 +20,22 @@ class Predictor:
 
     Args:
         network: uint8 images (N, 3, H, W) to logits (N, classes, H/4, W/4), on `device`.
+        size: (height, width) of the training.
         flip: whether to average the logits with those of the mirrored picture.
         zoom: above 1, the picture is scaled to this many times the training size a side, and cut into windows of the
             training size that overlap by half; where they overlap, logits are averaged.
     """
 
     def __init__(
-        self, network: nn.Module, card: Card, device: torch.device, *, flip: bool = False, zoom: float = 1.0
+        self,
+        network: nn.Module,
+        size: tuple[int, int],
+        device: torch.device,
+        *,
+        flip: bool = False,
+        zoom: float = 1.0,
     ) -> None:
-        self.network, self.card, self.device = network, card, device
+        self.network, self.size, self.device = network, size, device
         self.flip, self.zoom = flip, zoom
 
     def __call__(self, pictures: Sequence[Image.Image]) -> list[NDArray[np.uint8]]:
@@ -53,12 +59,12 @@ class Predictor:
         return logits
 
     def _scaled(self, picture: Image.Image) -> NDArray[np.uint8]:
-        height, width = (_zoomed(side, self.zoom) for side in self.card.size)
+        height, width = (_zoomed(side, self.zoom) for side in self.size)
         return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
 
     def _slide(self, images: Tensor) -> Tensor:
         """The mean of the logits of all windows that cover the images; one window is all there is without a zoom."""
-        window = self.card.size
+        window = self.size
         total: Tensor | float = 0.0
         times: Tensor | float = 0.0
         for top in _starts(images.shape[2], window[0]):

@@ -67,4 +67,4 @@ def train_run(config: Config, row: Row, seed: int, data: Prepared) -> None:
         costs = record.model_dump(include={"train_minutes", "images_per_second", "peak_memory_mb"})
         tracker.metrics(costs, training.steps)
         tracker.artifact(place.history)
-        tracker.model(out / "last", [f"{package}=={version(package)}" for package in NEEDED_BY_MODEL])
+        tracker.model(out / "last", data.size, [f"{package}=={version(package)}" for package in NEEDED_BY_MODEL])

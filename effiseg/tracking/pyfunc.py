@@ -8,25 +8,25 @@ import torch
 from mlflow.models import ModelSignature, set_model
 from mlflow.pyfunc import PythonModel
 from mlflow.types import Schema, TensorSpec
+from PIL import Image
 
 
 class SegmenterModel(PythonModel):
-    """RGB images (N, H, W, 3) uint8 -> class maps (N, H, W) uint8 of trainIds."""
+    """RGB images (N, H, W, 3) uint8 -> class maps (N, H, W) uint8 of trainIds, as `effiseg predict` answers."""
 
     def load_context(self, context: Any) -> None:
-        """Build the network from the logged model folder, in its deployed form."""
-        from effiseg.evaluation.evaluate import predict_classes
+        """Build the network from the logged model folder, in its deployed form, for images of its training's size."""
+        from effiseg.deployment.predictor import Predictor
         from effiseg.models.deployed import deploy
         from effiseg.models.segformer import load_model
 
-        self.model = deploy(load_model(Path(context.artifacts["model"])))
-        self.predict_classes = predict_classes
+        network = deploy(load_model(Path(context.artifacts["model"])))
+        height, width = context.model_config["size"]
+        self.predictor = Predictor(network, (height, width), torch.device("cpu"))
 
-    @torch.inference_mode()
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # MLflow reads hints as schema
         """Class maps at the images' own size."""
-        images = torch.from_numpy(np.ascontiguousarray(model_input)).permute(0, 3, 1, 2)
-        return self.predict_classes(self.model(images), images.shape[2:]).numpy()
+        return np.stack(self.predictor([Image.fromarray(image) for image in np.ascontiguousarray(model_input)]))
 
 
 def signature() -> ModelSignature:

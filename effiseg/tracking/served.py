@@ -37,7 +37,7 @@ class ServedModel(PythonModel):
         from effiseg.models.deployed import deploy
 
         model, card = open_checkpoint(Path(context.artifacts["checkpoint"]))
-        self.predictor = Predictor(deploy(model), card, torch.device("cpu"))
+        self.predictor = Predictor(deploy(model), card.size, torch.device("cpu"))
 
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # MLflow reads hints as schema
         """One class map per row; a picture that cannot be used is an error of status 400 that names its row."""

@@ -89,10 +89,14 @@ class Tracker:
         source = resolve_dataset_source(Path(root).absolute().as_uri())
         self._try(lambda: mlflow.log_input(MetaDataset(source, name=name, digest=digest[:36]), context=context))
 
-    def model(self, folder: Path, requirements: list[str]) -> None:
-        """Keep a model folder as an MLflow model: images (N, H, W, 3) uint8 in, class maps (N, H, W) out."""
+    def model(self, folder: Path, size: tuple[int, int], requirements: list[str]) -> None:
+        """Keep a model folder as an MLflow model: images (N, H, W, 3) uint8 in, class maps (N, H, W) out.
 
-        self._try(lambda: _log_pyfunc(PYFUNC, "model", folder, requirements))
+        Args:
+            size: (height, width) of its training, to which images are scaled.
+        """
+        config = {"size": list(size)}
+        self._try(lambda: _log_pyfunc(PYFUNC, "model", folder, requirements, model_config=config))
 
     def register(
         self, name: str, alias: str, tags: Mapping[str, str], *, code: Path, folder: Path, requirements: list[str]

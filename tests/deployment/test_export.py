@@ -138,7 +138,7 @@ def test_the_8_bit_scales_come_from_training_images_alone(exported, card, tmp_pa
 def test_plain_transformers_opens_a_row_of_layernorms(exported, model, data, card):
     folder = exported.folder / "checkpoint"
     picture = Image.fromarray(np.ascontiguousarray(data.val.images[0].transpose(1, 2, 0)))
-    ours = Predictor(model, card, torch.device("cpu"))([picture])[0]
+    ours = Predictor(model, card.size, torch.device("cpu"))([picture])[0]
 
     processor = AutoImageProcessor.from_pretrained(folder)
     plain = SegformerForSemanticSegmentation.from_pretrained(folder).eval()

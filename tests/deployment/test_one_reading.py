@@ -20,7 +20,7 @@ SIZE = (32, 64)
 
 @pytest.mark.parametrize("orientation", [1, 3, 6])
 @pytest.mark.parametrize("shape", [(48, 96), (66, 64), (96, 33)])
-def test_the_same_picture_gets_the_same_answer_everywhere(settings, card, tmp_path, orientation, shape):
+def test_the_same_picture_gets_the_same_answer_everywhere(settings, tmp_path, orientation, shape):
     draw = np.random.default_rng(0)
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -36,9 +36,7 @@ def test_the_same_picture_gets_the_same_answer_everywhere(settings, card, tmp_pa
     prepare("camvid", tmp_path, tmp_path / "prepared", size=SIZE, workers=1)
     data = Prepared.open(tmp_path / "prepared")
     model = network(data, settings)
-    space = {"source": "camvid", "classes": CAMVID.classes, "colours": CAMVID.colours, "size": SIZE}
-    camvid = card.model_copy(update=space)
-    predictor = Predictor(model, camvid, CPU)
+    predictor = Predictor(model, SIZE, CPU)
 
     scored = evaluate(model, data.val, data.classes, batch_size=1, device=CPU)
 

@@ -19,7 +19,7 @@ from effiseg.evaluation.metrics import scores
 
 @pytest.fixture
 def predictor(model, card):
-    return Predictor(model, card, torch.device("cpu"))
+    return Predictor(model, card.size, torch.device("cpu"))
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def folder(tmp_path):
 def test_a_damaged_picture_stops_no_other(folder, predictor, tmp_path):
     outputs = name_outputs(list_pictures([str(folder)]), tmp_path)
 
-    answer = predict(predictor, outputs)
+    answer = predict(predictor, CITYSCAPES, outputs)
 
     assert sorted(path.name for path in tmp_path.glob("*.png")) == ["p0.png", "p2.png", "p3.png", "p4.png", "p6.png"]
     assert answer.written == 5
@@ -57,7 +57,7 @@ def test_what_is_written_is_what_the_predictor_says(folder, predictor, tmp_path)
     (found,) = predictor([picture])
 
     (tmp_path / "labels").mkdir()
-    predict(predictor, name_outputs([path], tmp_path, labels=True))
+    predict(predictor, CITYSCAPES, name_outputs([path], tmp_path, labels=True))
 
     np.testing.assert_array_equal(
         np.asarray(Image.open(tmp_path / "p4.png")), np.asarray(overlay(picture, found, CITYSCAPES))
@@ -86,7 +86,9 @@ def test_the_truth_stands_beside_and_gives_the_miou(data, predictor, tmp_path):
     label_file(found, CITYSCAPES).save(truth / "city_gtFine_labelIds.png")
     paths = list_pictures([str(pictures / "*.png")])
 
-    answer = predict(predictor, name_outputs(paths, tmp_path), match_truths(paths, list_labels(truth), truth))
+    answer = predict(
+        predictor, CITYSCAPES, name_outputs(paths, tmp_path), match_truths(paths, list_labels(truth), truth)
+    )
 
     # its own answer as the truth
     assert told_miou(answer, data.classes) == "mIoU 100.00 over the 1 picture whose truth is known"
@@ -112,7 +114,9 @@ def test_of_a_bad_truth_the_picture_is_written_without_it(predictor, card, tmp_p
     paths = [tmp_path / "a.png", tmp_path / "b.png"]
     (tmp_path / "out").mkdir()
 
-    answer = predict(predictor, name_outputs(paths, tmp_path / "out"), match_truths(paths, list_labels(truth), truth))
+    answer = predict(
+        predictor, CITYSCAPES, name_outputs(paths, tmp_path / "out"), match_truths(paths, list_labels(truth), truth)
+    )
 
     assert answer.written == len(list((tmp_path / "out").glob("*.png"))) == 2
     if broken == "all void":  # a truth, if of nothing
@@ -135,7 +139,7 @@ def test_without_any_usable_truth_there_is_no_miou(predictor, card, tmp_path):
         image = Image.new("RGB", (64, 32)) if ids is None else Image.new("L", (64, 32), ids)
         image.save(tmp_path / "truth/a.png")
         outputs = name_outputs([tmp_path / "a.png"], tmp_path / "out", overwrite=True)
-        answer = predict(predictor, outputs, {tmp_path / "a.png": tmp_path / "truth/a.png"})
+        answer = predict(predictor, CITYSCAPES, outputs, {tmp_path / "a.png": tmp_path / "truth/a.png"})
         assert told_miou(answer, card.classes).startswith(told)
 
 
@@ -150,7 +154,7 @@ def test_label_files_go_to_the_official_evaluator_as_they_lie(data, predictor, t
     (out / LABELS).mkdir(parents=True)
     pictures = list_pictures([str(raw / "leftImg8bit/val/*/*.png")])
     truths = match_truths(pictures, list_labels(raw / "gtFine/val"), raw)
-    answer = predict(predictor, name_outputs(pictures, out, labels=True), truths)
+    answer = predict(predictor, CITYSCAPES, name_outputs(pictures, out, labels=True), truths)
 
     monkeypatch.setattr(official, "CSUPPORT", False)  # its C extension is not part of the package
     args = argparse.Namespace(**vars(official.args))  # the module's own are global and changed by a run
