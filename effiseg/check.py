@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from effiseg.base.config import Config
-from effiseg.base.errors import EffiSegError
+from effiseg.base.errors import EffiSegError, masked
 from effiseg.base.files import repository
 from effiseg.base.origins import digest, used, weights_file
 from effiseg.base.schema import Row, Start
@@ -66,8 +66,8 @@ def _check_start(row: Row) -> None:
         _check_file(row)
     elif start.key and not start.sha256 and not _is_commit(start):
         print(
-            f"warning: row '{row.name}': what lies at start.{start.key} {getattr(start, start.key)} may change, and no "
-            "stage would notice; pin it by start.sha256, which the training prints",
+            f"warning: row '{row.name}': what lies at start.{start.key} {masked(getattr(start, start.key))} may "
+            "change, and no stage would notice; pin it by start.sha256, which the training prints",
             file=sys.stderr,
         )
 

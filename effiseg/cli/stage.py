@@ -11,7 +11,7 @@ from types import FrameType
 
 from tqdm import tqdm
 
-from effiseg.base.errors import EffiSegError
+from effiseg.base.errors import EffiSegError, masked
 from effiseg.cli.owner import end_with_owner
 from effiseg.cli.stage_log import log_stage
 
@@ -81,7 +81,7 @@ def _leave(message: str, status: int) -> None:
     if wrong and not is_first_process():
         time.sleep(PATIENCE_SECONDS)  # the first process tells, and the launcher then ends this one
     if wrong or is_first_process():
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {masked(message)}", file=sys.stderr)
     sys.exit(status)
 
 

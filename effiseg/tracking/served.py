@@ -4,7 +4,6 @@
 """
 
 import base64
-import binascii
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -66,9 +65,9 @@ def _picture(value: Any, origin: str) -> Image.Image:
     try:
         if isinstance(value, str):
             value = _bytes(value)
-        if isinstance(value, bytes):
-            return decode(value)
-    except binascii.Error:
+        if isinstance(value, bytes | bytearray | memoryview):
+            return decode(bytes(value))
+    except ValueError:  # letters that base64 has not, too few of them
         raise _refused(f"{origin}: text that is not base64; send the bytes of a picture in base64") from None
     except BadFile as error:
         raise _refused(f"{origin}: {error}") from None

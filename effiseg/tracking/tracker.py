@@ -22,7 +22,7 @@ from mlflow.data.dataset_source_registry import resolve_dataset_source
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import Metric, Run
 
-from effiseg.base.errors import EffiSegError
+from effiseg.base.errors import EffiSegError, masked
 from effiseg.tracking.store import (
     IDENTITY_TAG,
     choose_store,
@@ -32,7 +32,7 @@ from effiseg.tracking.store import (
     provenance,
     suffix,
 )
-from effiseg.tracking.troubles import TROUBLES, masked, reason, unusable
+from effiseg.tracking.troubles import TROUBLES, reason, unusable
 
 NOTE = "mlflow.note.content"  # what the UI shows as an experiment's description
 LONGEST_NOTE = 20_000  # characters

@@ -9,9 +9,15 @@ import mlflow
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from effiseg.base.errors import EffiSegError
+from effiseg.base.errors import EffiSegError, masked
 
-TROUBLES = (MlflowException, OSError, ImportError, SQLAlchemyError)  # what a store raises that cannot be used
+TROUBLES = (
+    MlflowException,
+    OSError,
+    ValueError,
+    ImportError,
+    SQLAlchemyError,
+)  # what a store raises that cannot be used
 _LONGEST = 500  # characters of a reason
 _CURES = (  # by what MLflow, SQLAlchemy and SQLite say of a database
     (r"deleted", "restore it with `mlflow experiments restore --experiment-id ID`, or delete it for good: `mlflow gc`"),
@@ -33,12 +39,9 @@ def unusable(error: Exception) -> EffiSegError:
 def reason(error: Exception) -> str:
     """What an error says, on one line, without passwords."""
     cause = getattr(error, "orig", None) or error  # SQLAlchemy adds the whole statement
-    return textwrap.shorten(masked(str(cause)), _LONGEST, placeholder=" ...")
-
-
-def masked(text: str) -> str:
-    """The text without the names and passwords that addresses hold, as in http://user:password@host."""
-    return re.sub(r"(\w+://)[^/\s]*@", r"\1***@", text)
+    address = mlflow.get_tracking_uri().rpartition("@")[0].rpartition("://")[2]  # may hold blanks, unlike others
+    text = str(cause).replace(address, "***") if address else str(cause)
+    return textwrap.shorten(masked(text), _LONGEST, placeholder=" ...")
 
 
 def _cure(uri: str, text: str, error: Exception) -> str:

@@ -19,7 +19,7 @@ from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from requests.exceptions import ChunkedEncodingError, SSLError
 from tqdm import tqdm
 
-from effiseg.base.errors import EffiSegError
+from effiseg.base.errors import EffiSegError, masked
 from effiseg.base.origins import digest
 
 _PAUSES = (1.0, 2.0, 4.0)  # seconds between attempts
@@ -176,7 +176,7 @@ def _check(path: Path, source: str, sha256: str | None) -> str:
     """The file's digest; a file that has not the expected one is deleted."""
     found = digest(path)
     if not sha256:
-        print(f"{source}: to pin this file, set start.sha256: {found}")
+        print(f"{masked(source)}: to pin this file, set start.sha256: {found}")
     elif found != sha256.lower():
         path.resolve().unlink()  # in the Hub's cache, files are links
         path.unlink(missing_ok=True)

@@ -54,6 +54,7 @@ def test_base64_in_every_form(served, form):
     ("value", "told"),
     [
         ("no base64 at all!", "image 0: text that is not base64"),
+        ("Grüße", "image 0: text that is not base64"),
         (base64.b64encode(b"rubbish").decode(), "image 0: not a PNG, JPEG, WEBP, BMP or TIFF file"),
         ("", "image 0: empty (0 bytes)"),
         ([[1, 2]], "image 0: list of shape (1, 2)"),

@@ -113,6 +113,7 @@ def test_a_file_that_is_no_database(copy: Path, content: bytes, cure: str) -> No
 @pytest.mark.parametrize(
     ("uri", "cure"),
     [
+        ("http://[me:s3cret@127.0.0.1", "start that server, or unset MLFLOW_TRACKING_URI"),
         ("http://me:s3cret@127.0.0.1:9", "start that server, or unset MLFLOW_TRACKING_URI"),
         ("postgresql://me:s3cret@127.0.0.1:9/x", "`pip install` the package of the module psycopg"),
     ],
@@ -143,7 +144,7 @@ def assert_told(cure: str) -> str:
 )
 def test_passwords_are_masked(text: str) -> None:
     assert "s3cret" not in masked(text)
-    assert masked("see https://mlflow.org/a@b, or me@host") == "see https://mlflow.org/a@b, or me@host"
+    assert masked("see https://mlflow.org/a?b=1, or me@host") == "see https://mlflow.org/a?b=1, or me@host"
 
 
 def test_what_another_job_left_in_the_environment_decides_nothing(repository: Path) -> None:
