@@ -6,6 +6,8 @@ import re
 import sys
 from pathlib import Path
 
+from pathspec import PathSpec
+
 from effiseg.base.config import Config
 from effiseg.base.errors import EffiSegError, masked
 from effiseg.base.files import repository
@@ -41,6 +43,8 @@ def _check_store() -> None:
     file = repository() / "mlflow.db"
     if "MLFLOW_TRACKING_URI" in os.environ or not file.exists():
         return
+    if file.is_dir():
+        raise EffiSegError(f"{file}: a folder, where MLflow's database goes; move it away")
     with file.open("rb") as content:
         begin = content.read(32)
     if begin and not begin.startswith(b"SQLite format 3"):
@@ -55,9 +59,21 @@ def _check_data(config: Config) -> None:
         return  # the study makes it
     if not root.is_dir():
         raise EffiSegError(f"data.root: {root} is not a folder; set it to the folder that holds your data")
+    if _is_ignored(root):
+        raise EffiSegError(
+            f"data.root: {root} is left out by .dvcignore, so that DVC sees no change in it; move the data elsewhere"
+        )
     listing = list_pairs(settings.source, root, settings.held_out)
     if listing.problems:
         raise unusable(settings.source, root, listing.problems)
+
+
+def _is_ignored(root: Path) -> bool:
+    here, rules = repository(), Path(".dvcignore")
+    if not root.resolve().is_relative_to(here) or not rules.exists():
+        return False
+    ignored = PathSpec.from_lines("gitwildmatch", rules.read_text(encoding="utf-8").splitlines())
+    return ignored.match_file(f"{root.resolve().relative_to(here).as_posix()}/")
 
 
 def _check_start(row: Row) -> None:

@@ -104,6 +104,13 @@ def test_a_folder_that_mlflow_takes_for_an_address_is_a_warning(project: Path, r
     assert ran.stderr.startswith(f"warning: {folder}: MLflow takes the % and what follows for a sign in an address")
 
 
+def test_data_that_dvc_ignores_are_refused(project: Path, repository: Path) -> None:
+    (project / ".dvcignore").write_text("/site\n")
+    (project / "site/cam").mkdir(parents=True)
+    edit(project, ("root: data/synthetic", "root: site/cam"))
+    assert_refused(check(project, repository), "data.root: site/cam is left out by .dvcignore, so that DVC sees no")
+
+
 def test_a_source_that_may_move_is_a_warning(project: Path, repository: Path) -> None:
     edit(project, (PINNED, 'sha256: ""'), ("source: file\n", "source: huggingface\n      repo: a/b\n"))
     assert check(project, repository).stderr.startswith(
@@ -118,6 +125,9 @@ def test_without_git_or_a_commit_the_cure_is_told(project: Path, repository: Pat
     (project / ".git").rename(away)
     ceiling = {"GIT_CEILING_DIRECTORIES": str(project.parent)}
     assert_refused(check(project, repository, **ceiling), f"{project}: not a git repository, where DVC keeps")
+    other = tmp_path_factory.mktemp("other")
+    git(other, "init", "--quiet")
+    assert_refused(check(project, repository, GIT_DIR=str(other / ".git"), **ceiling), f"{project}: not a git repo")
     git(project, "init", "--quiet")
     assert_refused(check(project, repository), f"{project}: a git repository without a commit; run `git add --all`")
     assert_refused(check(project, repository, PATH=""), "git cannot be run (No such file or directory); install it")

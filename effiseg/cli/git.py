@@ -1,11 +1,14 @@
 """What git says of the repository."""
 
+import os
 import subprocess
 import sys
 from functools import cache
 
 from effiseg.base.errors import EffiSegError
 from effiseg.base.files import repository
+
+_LEADING = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR", "GIT_PREFIX")
 
 
 def git(*arguments: str) -> str:
@@ -16,7 +19,11 @@ def git(*arguments: str) -> str:
     """
     command = ["git", *arguments]
     try:
-        ran = subprocess.run(command, cwd=repository(), capture_output=True, text=True, errors="replace", check=False)
+        # not those that a hook of another repository has set
+        own = {key: value for key, value in os.environ.items() if key not in _LEADING}
+        ran = subprocess.run(
+            command, cwd=repository(), env=own, capture_output=True, text=True, errors="replace", check=False
+        )
     except OSError as error:
         raise EffiSegError(f"git cannot be run ({error.strerror}); install it, or correct PATH") from None
     if ran.returncode:

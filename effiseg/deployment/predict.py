@@ -95,6 +95,8 @@ def predict(
 def told_miou(answer: Answer, classes: Sequence[str]) -> str:
     """The mIoU over the scored pictures, in words."""
     over = f"over the {answer.scored} picture{'s' if answer.scored != 1 else ''} whose truth is known"
+    if not answer.written:
+        return "no mIoU: no picture could be predicted"
     if not answer.confusion.any():
         return f"no mIoU: nothing but void in the truth {over}" if answer.scored else "no mIoU: no truth could be used"
     found = scores(answer.confusion, classes)

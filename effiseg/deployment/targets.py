@@ -75,8 +75,8 @@ def match_truths(pictures: Sequence[Path], labels: Sequence[Path], folder: Path)
         found = by_name.get(_composed(picture.stem.removesuffix(IMAGE_ENDING)), [])
         if len(found) > 1:
             raise EffiSegError(
-                f"--truth {folder}: {found[0]} and {found[1]} could both be the truth of {picture}; give a folder with "
-                "one of them"
+                f"--truth {folder}: {_told(found[0])} and {_told(found[1])} could both be the truth of {picture}; give "
+                "a folder with one of them"
             )
         if found:
             truths[picture] = found[0]
@@ -150,6 +150,12 @@ def _files_below(folder: Path) -> Iterator[Path]:
         seen.add(resolved)
         folders.sort()
         yield from (Path(place, file) for file in sorted(files))
+
+
+def _told(path: Path) -> str:
+    """A path as text in which two spellings of an umlaut look different."""
+    text = str(path)
+    return text if text == _composed(text) else ascii(text)
 
 
 def _composed(name: str) -> str:

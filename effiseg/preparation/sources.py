@@ -182,10 +182,15 @@ def _find(folder: Path, pattern: re.Pattern[str], cities: bool, problems: list[P
             continue
         # composed: file systems differ in how they write an umlaut, and an image's may not be its label's
         name = unicodedata.normalize("NFC", f"{path.parent.name}/{match[1]}" if cities else match[1])
-        if not name.isprintable():  # also covers names that are not UTF-8, which no index could hold
+        if not path.exists():
+            problems.append(Problem(path, "a link that leads nowhere: restore what it points to"))
+        elif not name.isprintable():  # also covers names that are not UTF-8, which no index could hold
             problems.append(Problem(path, "its name holds unprintable characters: rename it"))
         elif name in found:
-            problems.append(Problem(path, f"the same sample as {found[name].name}: remove one of the two"))
+            other = found[name].name
+            alike = unicodedata.normalize("NFC", other) == unicodedata.normalize("NFC", path.name)
+            told = f"{other!a}, written otherwise than {path.name!a}" if alike else other
+            problems.append(Problem(path, f"the same sample as {told}: remove one of the two"))
         else:
             found[name] = path
     return found

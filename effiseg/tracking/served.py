@@ -76,7 +76,11 @@ def _picture(value: Any, origin: str) -> Image.Image:
 
 def _bytes(text: str) -> bytes:
     """Base64 as people send it: with line breaks, after `data:image/png;base64,`, in either alphabet, padded or not."""
-    plain = "".join(re.sub(r"^\s*data:[^,]*,", "", text).split()).translate(str.maketrans("-_", "+/")).rstrip("=")
+    plain = (
+        "".join(re.sub(r"^\s*data:[^,]*,", "", text, flags=re.I).split())
+        .translate(str.maketrans("-_", "+/"))
+        .rstrip("=")
+    )
     return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
 
 

@@ -1,6 +1,5 @@
 """What can be wrong with the store behind MLflow, in words that help."""
 
-import os
 import re
 import textwrap
 from pathlib import Path
@@ -56,9 +55,8 @@ def _cure(uri: str, text: str, error: Exception) -> str:
         for pattern, cure in _CURES:
             if re.search(pattern, text):
                 return cure.format(uri=uri)
-    if "MLFLOW_TRACKING_URI" in os.environ:
-        return "start that server, or unset MLFLOW_TRACKING_URI to use mlflow.db in the repository"
-    return "move the file away, and a new one is made"
+        return "move the file away, and a new one is made"
+    return "start that server, or unset MLFLOW_TRACKING_URI to use mlflow.db in the repository"
 
 
 def _is_lfs_pointer(path: Path) -> bool:

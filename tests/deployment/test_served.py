@@ -30,6 +30,7 @@ FORMS = {
     "with windows' line breaks": base64.encodebytes(png()).decode().replace("\n", "\r\n"),
     "with a line's end": PLAIN + "\n",
     "as an address": f"data:image/png;base64,{PLAIN}",
+    "as an address in capitals": f"DATA:image/png;BASE64,{PLAIN}",
     "as an address with parameters": f"data:image/png;name=a.png;base64,{PLAIN}",
     "of the safe alphabet": SAFE,
     "without padding": SAFE.rstrip("="),

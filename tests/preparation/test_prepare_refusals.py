@@ -75,6 +75,13 @@ def test_folders_behind_links_are_refused_since_dvc_would_not_see_a_change(raw, 
     assert f"1 problem: [1] {linked}: a link to a folder, behind which DVC sees no change: mount" in refused()
 
 
+def test_a_file_link_that_leads_nowhere_is_told(raw, refused):
+    image = raw.image("train", raw.train[0])
+    image.unlink()
+    image.symlink_to("gone.png")
+    assert f"{raw.train[0]}_leftImg8bit.png: a link that leads nowhere: restore what it points to" in refused()
+
+
 def test_the_root_and_files_may_be_links(raw, prepared, tmp_path: Path):
     image = raw.image("train", raw.train[0])
     shutil.move(image, tmp_path / "image.png")
