@@ -46,7 +46,7 @@ def apply_preset(name: str, root: str | None = None, params: Path = PARAMS_FILE)
     changes = list(_lay_over(content, differences))
     text = io.StringIO()
     yaml.dump(content, text)
-    with whole_file(params) as partial:
+    with whole_file(params.resolve()) as partial:  # a link stays one
         partial.write_text(text.getvalue(), encoding="utf-8", newline="\r\n" if crlf else "\n")
         try:
             load_config(partial)

@@ -264,6 +264,13 @@ def test_the_file_stays_utf8_with_its_line_ends_in_any_locale(command, params: P
     assert after.count(b"\r") == (after.count(b"\n") if line_end == b"\r\n" else 0)
 
 
+def test_a_link_stays_a_link(params: Path):
+    params.rename(params.with_name("real.yaml"))
+    params.symlink_to("real.yaml")
+    apply_preset("cityscapes", params=params)
+    assert params.is_symlink() and load_config(params.with_name("real.yaml")).data.source == "cityscapes"
+
+
 def test_the_command_tells_a_mistake_in_one_line(command):
     done = command("preset", "kitti")
     assert done.returncode == 1
