@@ -66,6 +66,7 @@ def test_an_edited_row_runs_alone(toy: Toy) -> None:
     assert toy.repro() == []
 
 
+@pytest.mark.slow
 def test_what_comes_out_as_before_runs_nothing_behind_it(toy: Toy) -> None:
     toy.study()
     toy.edit({"row1": {"sleep": 0.0}})
@@ -130,6 +131,7 @@ def test_a_killed_process_is_tried_again_from_its_checkpoint(toy: Toy) -> None:
     assert toy.table() == toy.expected()
 
 
+@pytest.mark.slow
 def test_a_process_killed_every_time_is_given_up(toy: Toy) -> None:
     toy.settings |= {"retries": 0}
     toy.edit({"row1": {"killed_at": 2}})
@@ -186,6 +188,7 @@ def test_two_studies_on_one_cluster_do_not_mix(toy: Toy, tmp_path: Path) -> None
     assert toy.table() != other.table()
 
 
+@pytest.mark.slow
 def test_files_travel_by_a_remote_where_machines_share_no_folder(toy: Toy, tmp_path: Path) -> None:
     toy.run("dvc", "remote", "add", "--local", "store", str(tmp_path / "store"))
     toy.settings |= {"remote": "store"}

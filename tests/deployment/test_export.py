@@ -67,9 +67,10 @@ def test_the_onnx_file_gives_logits_and_class_map_at_any_size(exported, model, s
     assert (classes != predict_classes(expected, size[1:])).float().mean() < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "norms",
-    [pytest.param({}, marks=pytest.mark.slow), {"patch_embedding": "dyt", "block": "dyl"}],
+    [{}, {"patch_embedding": "dyt", "block": "dyl"}],
     ids=["layernorm", "dyt and dyl"],
 )
 def test_a_file_from_a_kept_graph_is_the_exported_one(data, settings, card, tmp_path, monkeypatch, norms):

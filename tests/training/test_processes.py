@@ -159,6 +159,7 @@ def test_two_processes_log_what_one_does(pair: tuple[Any, ...]):
         np.testing.assert_allclose(together[name], alone[name], atol=1e-3, err_msg=name)
 
 
+@pytest.mark.slow
 def test_two_nodes_reach_the_same_bits_as_two_processes_of_one(nodes: Path, out: Path, results: list):
     expected = learned(out / "whole" / "models-0")
     assert all(torch.equal(value, expected[name]) for name, value in learned(nodes).items())
