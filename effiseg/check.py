@@ -3,7 +3,9 @@
 import json
 import os
 import re
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 from pathspec import PathSpec
@@ -26,13 +28,13 @@ def check(config: Config) -> None:
     """
     if Path("dvc.yaml").exists():  # else nothing can be run here
         git("rev-parse", "HEAD")
-    _check_store()
+    _check_store(config.data.source)
     _check_data(config)
     for name, _ in (*config.teachers(), *config.runs()):
         _check_start(config.row(name))
 
 
-def _check_store() -> None:
+def _check_store(source: str) -> None:
     """Whether the database that MLflow would open is one, and what it logs can be opened again."""
     if re.search(r"%[0-9a-fA-F]{2}", str(repository())):
         print(
@@ -51,6 +53,27 @@ def _check_store() -> None:
         pointer = begin.startswith(b"version https://git-lfs")
         what, cure = ("a pointer of Git LFS", "run `git lfs pull`") if pointer else ("no SQLite database", "restore it")
         raise EffiSegError(f"{file}: {what}; {cure}, or move it away: a new one is made")
+    if begin:
+        _check_experiment(file, source)
+
+
+def _check_experiment(file: Path, source: str) -> None:
+    """Whether the data set's experiment was deleted, read without MLflow, which costs seconds."""
+    with closing(sqlite3.connect(file)) as database:
+        try:
+            query = "SELECT experiment_id, lifecycle_stage FROM experiments WHERE name = ?"
+            found = database.execute(query, [f"effiseg-{source}"]).fetchone()
+        except sqlite3.Error as error:
+            if "no such table" in str(error):
+                return  # MLflow makes its tables
+            raise EffiSegError(
+                f"{file}: no database of MLflow's, or damaged ({error}); move it away: a new one is made"
+            ) from None
+    if found and found[1] == "deleted":
+        raise EffiSegError(
+            f"{file}: the experiment effiseg-{source} was deleted; restore it with `mlflow experiments restore "
+            f"--experiment-id {found[0]}`, or delete it for good: `mlflow gc`"
+        )
 
 
 def _check_data(config: Config) -> None:

@@ -1,5 +1,6 @@
 """`python -m effiseg check`: what is wrong is told before anything runs, and nothing of it takes long."""
 
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -146,6 +147,24 @@ def test_without_git_or_a_commit_the_cure_is_told(project: Path, repository: Pat
 def test_a_database_that_is_none(project: Path, repository: Path, content: bytes, told: str) -> None:
     (project / "mlflow.db").write_bytes(content)
     assert_refused(check(project, repository), f"{project / 'mlflow.db'}: {told}, or move it away: a new one is made")
+
+
+@pytest.mark.parametrize(
+    ("sql", "told"),
+    [
+        ("CREATE TABLE experiments (y)", "no database of MLflow's, or damaged (no such column: experiment_id)"),
+        (
+            "CREATE TABLE experiments AS "
+            "SELECT 7 AS experiment_id, 'effiseg-synthetic' AS name, 'deleted' AS lifecycle_stage",
+            "the experiment effiseg-synthetic was deleted; restore it with `mlflow experiments restore",
+        ),
+    ],
+)
+def test_a_database_that_mlflow_would_refuse(project: Path, repository: Path, sql: str, told: str) -> None:
+    with sqlite3.connect(project / "mlflow.db") as database:
+        database.execute(sql)
+    database.close()
+    assert_refused(check(project, repository), f"{project / 'mlflow.db'}: {told}")
 
 
 def assert_refused(ran: subprocess.CompletedProcess[str], told: str) -> None:
