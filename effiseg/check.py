@@ -1,6 +1,5 @@
 """What can be wrong before any work starts: settings, data and weights that are not there, git."""
 
-import json
 import os
 import re
 import sqlite3
@@ -11,13 +10,13 @@ from pathlib import Path
 from pathspec import PathSpec
 
 from effiseg.base.config import Config
-from effiseg.base.errors import EffiSegError, masked
+from effiseg.base.errors import EffiSegError
 from effiseg.base.files import repository
-from effiseg.base.origins import digest, used, weights_file
-from effiseg.base.schema import Row, Start
+from effiseg.base.origins import digest, refuse_unpinned, weights_file
+from effiseg.base.schema import Row
 from effiseg.cli.git import git
 from effiseg.preparation.sources import list_pairs, unusable
-from effiseg.runs.places import ROWS, is_generated
+from effiseg.runs.places import is_generated
 
 
 def check(config: Config) -> None:
@@ -102,46 +101,15 @@ def _is_ignored(root: Path) -> bool:
 def _check_start(row: Row) -> None:
     start = row.start
     if start.source == "file":
-        _check_file(row)
-    elif start.key and not start.sha256 and not _is_commit(start):
-        print(
-            f"warning: row '{row.name}': what lies at start.{start.key} {masked(getattr(start, start.key))} may "
-            "change, and no stage would notice; pin it by start.sha256, which the training prints",
-            file=sys.stderr,
-        )
-
-
-def _is_commit(start: Start) -> bool:
-    return start.source == "huggingface" and len(start.revision) == 40 and start.revision.isalnum()
-
-
-def _check_file(row: Row) -> None:
-    start = row.start
-    if not Path(start.path).exists():
-        raise EffiSegError(
-            f"start.path: {start.path} (row '{row.name}') not found; name a checkpoint, or set start.source: drawn and "
-            "train.epochs above 0"
-        )
-    file = weights_file(start.path)
-    if start.sha256:
-        found = digest(file)
-        if found != start.sha256.lower():
+        if not Path(start.path).exists():
+            raise EffiSegError(
+                f"start.path: {start.path} (row '{row.name}') not found; name a checkpoint, or set start.source: drawn "
+                "and train.epochs above 0"
+            )
+        file = weights_file(start.path)
+        if start.sha256 and (found := digest(file)) != start.sha256.lower():
             raise EffiSegError(
                 f"start.sha256: {file} (row '{row.name}') has {found}, expected {start.sha256}; correct the digest or "
                 "the file"
             )
-        return
-    settings, known = used(row), ROWS / f"{row.name}.json"
-    if known.exists():
-        before = json.loads(known.read_text(encoding="utf-8"))
-        if before.get("start", {}).get("path") == start.path and before["start"] != settings["start"]:
-            raise EffiSegError(
-                f"start.path: {file} (row '{row.name}') is another file than at the last run; to train with it, run "
-                "`dvc repro --force --single-item rows`, then go on"
-            )
-    if not file.resolve().is_relative_to(Path("weights").resolve()):
-        print(
-            f"warning: row '{row.name}': {file} may be replaced, and `dvc repro` would not notice; keep it in "
-            f"weights/, or set start.sha256: {settings['start']['sha256']}",
-            file=sys.stderr,
-        )
+    refuse_unpinned(row)

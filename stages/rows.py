@@ -2,7 +2,7 @@
 
 from effiseg.base.config import load_config
 from effiseg.base.files import whole_folder, write_json
-from effiseg.base.origins import used
+from effiseg.base.origins import refuse_unpinned, used
 from effiseg.cli import stage
 from effiseg.runs.places import ROWS
 
@@ -12,7 +12,9 @@ def main() -> None:
     config = load_config()
     with whole_folder(ROWS) as out:
         for name, _ in (*config.teachers(), *config.runs()):
-            write_json(out / f"{name}.json", used(config.row(name)))
+            row = config.row(name)
+            refuse_unpinned(row)
+            write_json(out / f"{name}.json", used(row))
 
 
 if __name__ == "__main__":

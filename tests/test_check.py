@@ -1,5 +1,6 @@
 """`python -m effiseg check`: what is wrong is told before anything runs, and nothing of it takes long."""
 
+import hashlib
 import sqlite3
 import subprocess
 import sys
@@ -77,22 +78,20 @@ def test_what_is_wrong_in_params_is_one_line(project: Path, repository: Path, ol
     assert_refused(check(project, repository), told)
 
 
-def test_a_file_that_may_be_replaced_is_a_warning_outside_weights(
+def test_a_file_that_may_be_replaced_is_refused_outside_weights(
     project: Path, repository: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     edit(project, (PINNED, 'sha256: ""'))
     (project / TEACHER).unlink()
     (project / TEACHER).write_bytes(b"one")
-    assert check(project, repository).stderr == ""  # DVC sees a change there
+    assert check(project, repository).returncode == 0  # DVC sees a change there
     file = tmp_path_factory.mktemp("far") / "x.pth"
     file.write_bytes(b"one")
     edit(project, (TEACHER, str(file)))
-    ran = check(project, repository)
-    assert ran.returncode == 0
-    assert ran.stderr.startswith(f"warning: row 'teacher': {file} may be replaced, and `dvc repro` would not notice;")
-    (project / "rows").mkdir()
-    (project / "rows/teacher.json").write_text(f'{{"start": {{"source": "file", "path": "{file}", "sha256": "0"}}}}')
-    assert_refused(check(project, repository), f"start.path: {file} (row 'teacher') is another file than at the")
+    told = f"start.path: {file} (row 'teacher') may be replaced, and no stage would notice; keep it in weights/, or set"
+    assert_refused(check(project, repository), told)
+    edit(project, ('sha256: ""\n    train', f"sha256: {hashlib.sha256(b'one').hexdigest()}\n    train"))
+    assert check(project, repository).returncode == 0
 
 
 def test_a_folder_that_mlflow_takes_for_an_address_is_a_warning(project: Path, repository: Path) -> None:
@@ -112,13 +111,11 @@ def test_data_that_dvc_ignores_are_refused(project: Path, repository: Path) -> N
     assert_refused(check(project, repository), "data.root: site/cam is left out by .dvcignore, so that DVC sees no")
 
 
-def test_a_source_that_may_move_is_a_warning(project: Path, repository: Path) -> None:
+def test_a_source_that_may_move_is_refused(project: Path, repository: Path) -> None:
     edit(project, (PINNED, 'sha256: ""'), ("source: file\n", "source: huggingface\n      repo: a/b\n"))
-    assert check(project, repository).stderr.startswith(
-        "warning: row 'teacher': what lies at start.repo a/b may change"
-    )
+    assert_refused(check(project, repository), "start.repo: a/b (row 'teacher') may be replaced, and no stage would")
     edit(project, ("repo: a/b\n", f"repo: a/b\n      revision: {'0a' * 20}\n"))
-    assert check(project, repository).stderr == ""
+    assert check(project, repository).returncode == 0
 
 
 def test_without_git_or_a_commit_the_cure_is_told(project: Path, repository: Path, tmp_path_factory) -> None:

@@ -1,6 +1,7 @@
 """Where a row's first weights come from, and which bytes those are: what a run follows from besides its settings."""
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,30 @@ def weights_file(start_path: str) -> Path:
             "give an absolute path"
         )
     return path
+
+
+def refuse_unpinned(row: Row) -> None:
+    """Whether every change of what the row's weights come from makes a stage stale: DVC looks into weights/ alone.
+
+    Raises:
+        EffiSegError: they are in a file elsewhere, or at an address, and nothing pins them.
+    """
+    start = row.start
+    commit = start.source == "huggingface" and re.fullmatch(r"[0-9a-f]{40}", start.revision)
+    if start.source == "drawn" or start.sha256 or commit:
+        return
+    if start.source == "file":
+        file = weights_file(start.path)
+        if file.resolve().is_relative_to(Path("weights").resolve()):
+            return
+        cure = f"keep it in weights/, or set start.sha256: {digest(file)}"
+    else:
+        cure = "set start.sha256 to what `sha256sum` tells of the file"
+        cure += ", or start.revision to a commit hash" if start.source == "huggingface" else ""
+    raise EffiSegError(
+        f"start.{start.key}: {getattr(start, start.key)} (row '{row.name}') may be replaced, and no stage would notice; "
+        f"{cure}"
+    )
 
 
 def used(row: Row) -> dict[str, Any]:
