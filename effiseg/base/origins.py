@@ -54,8 +54,8 @@ def refuse_unpinned(row: Row) -> None:
         cure = "set start.sha256 to what `sha256sum` tells of the file"
         cure += ", or start.revision to a commit hash" if start.source == "huggingface" else ""
     raise EffiSegError(
-        f"start.{start.key}: {getattr(start, start.key)} (row '{row.name}') may be replaced, and no stage would notice; "
-        f"{cure}"
+        f"start.{start.key}: {getattr(start, start.key)} (row '{row.name}') may be replaced, and no stage would "
+        f"notice; {cure}"
     )
 
 
