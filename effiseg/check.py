@@ -17,10 +17,11 @@ from effiseg.base.schema import Row
 from effiseg.cli.git import git
 from effiseg.preparation.sources import list_pairs, unusable
 from effiseg.runs.places import is_generated
+from effiseg.tracking import EXPERIMENT
 
 
 def check(config: Config) -> None:
-    """Look at all that a study needs, without opening a picture; what may change unseen is a warning.
+    """Look at all that a study needs, without opening a picture.
 
     Raises:
         EffiSegError: something is missing or does not fit.
@@ -61,7 +62,7 @@ def _check_experiment(file: Path, source: str) -> None:
     with closing(sqlite3.connect(file)) as database:
         try:
             query = "SELECT experiment_id, lifecycle_stage FROM experiments WHERE name = ?"
-            found = database.execute(query, [f"effiseg-{source}"]).fetchone()
+            found = database.execute(query, [EXPERIMENT.format(source)]).fetchone()
         except sqlite3.Error as error:
             if "no such table" in str(error):
                 return  # MLflow makes its tables
@@ -70,8 +71,8 @@ def _check_experiment(file: Path, source: str) -> None:
             ) from None
     if found and found[1] == "deleted":
         raise EffiSegError(
-            f"{file}: the experiment effiseg-{source} was deleted; restore it with `mlflow experiments restore "
-            f"--experiment-id {found[0]}`, or delete it for good: `mlflow gc`"
+            f"{file}: the experiment {EXPERIMENT.format(source)} was deleted; restore it with `mlflow "
+            f"experiments restore --experiment-id {found[0]}`, or delete it for good: `mlflow gc`"
         )
 
 

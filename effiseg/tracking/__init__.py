@@ -2,6 +2,8 @@
 
 import os
 
+EXPERIMENT = "effiseg-{}"  # by data set
+
 # before mlflow is imported: no telemetry, and an unreachable server is told in seconds, not minutes
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")

@@ -10,11 +10,11 @@ from mlflow.entities import Run
 
 from effiseg.base.files import repository
 from effiseg.cli.git import git, head
+from effiseg.tracking import EXPERIMENT
 
 logging.getLogger("mlflow").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", message="The specified dataset source can be interpreted in multiple ways")
 
-EXPERIMENT = "effiseg-{}"  # by data set
 IDENTITY_TAG = "effiseg.run"
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # what the UI opens it as
 

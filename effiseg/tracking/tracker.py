@@ -22,7 +22,7 @@ from mlflow.data.dataset_source_registry import resolve_dataset_source
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import Metric, Run
 
-from effiseg.base.errors import EffiSegError, masked
+from effiseg.base.errors import EffiSegError
 from effiseg.tracking.store import (
     IDENTITY_TAG,
     choose_store,
@@ -32,7 +32,7 @@ from effiseg.tracking.store import (
     provenance,
     suffix,
 )
-from effiseg.tracking.troubles import TROUBLES, reason, unusable
+from effiseg.tracking.troubles import TROUBLES, reason, unusable, without_secrets
 
 NOTE = "mlflow.note.content"  # what the UI shows as an experiment's description
 LONGEST_NOTE = 20_000  # characters
@@ -198,9 +198,10 @@ def download(uri: str, folder: Path) -> Path:
     try:
         return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
     except TROUBLES as error:
+        store = without_secrets(mlflow.get_tracking_uri())
         raise EffiSegError(
-            f"{uri}: not to be had from MLflow at {masked(mlflow.get_tracking_uri())} ({reason(error)}); put a row "
-            "there with `python -m effiseg register`"
+            f"{uri}: not to be had from MLflow at {store} ({reason(error)}); put a row there with "
+            "`python -m effiseg register`"
         ) from None
 
 

@@ -10,13 +10,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from effiseg.base.errors import EffiSegError, masked
 
-TROUBLES = (
-    MlflowException,
-    OSError,
-    ValueError,
-    ImportError,
-    SQLAlchemyError,
-)  # what a store raises that cannot be used
+# what a store raises that cannot be used
+TROUBLES = (MlflowException, OSError, ValueError, ImportError, SQLAlchemyError)
 _LONGEST = 500  # characters of a reason
 _CURES = (  # by what MLflow, SQLAlchemy and SQLite say of a database
     (r"deleted", "restore it with `mlflow experiments restore --experiment-id ID`, or delete it for good: `mlflow gc`"),
@@ -32,15 +27,19 @@ _LFS = b"version https://git-lfs"
 def unusable(error: Exception) -> EffiSegError:
     """A store that cannot be reached or used, as an error to raise."""
     uri, text = mlflow.get_tracking_uri(), reason(error)
-    return EffiSegError(f"MLflow at {masked(uri)} cannot be used ({text}); {_cure(uri, text, error)}")
+    return EffiSegError(f"MLflow at {without_secrets(uri)} cannot be used ({text}); {_cure(uri, text, error)}")
 
 
 def reason(error: Exception) -> str:
     """What an error says, on one line, without passwords."""
     cause = getattr(error, "orig", None) or error  # SQLAlchemy adds the whole statement
-    address = mlflow.get_tracking_uri().rpartition("@")[0].rpartition("://")[2]  # may hold blanks, unlike others
-    text = str(cause).replace(address, "***") if address else str(cause)
-    return textwrap.shorten(masked(text), _LONGEST, placeholder=" ...")
+    return textwrap.shorten(without_secrets(str(cause)), _LONGEST, placeholder=" ...")
+
+
+def without_secrets(text: str) -> str:
+    """The text without the secrets of any address; those of MLflow's may hold blanks, by which others end."""
+    secret = mlflow.get_tracking_uri().rpartition("@")[0].rpartition("://")[2]
+    return masked(text.replace(secret, "***") if secret else text)
 
 
 def _cure(uri: str, text: str, error: Exception) -> str:

@@ -11,7 +11,7 @@ import mlflow
 import pytest
 
 from effiseg.base.errors import EffiSegError
-from effiseg.tracking.store import EXPERIMENT
+from effiseg.tracking import EXPERIMENT
 from effiseg.tracking.tracker import track, track_run
 from effiseg.tracking.troubles import masked
 from tests.pipeline.study import environment
@@ -113,6 +113,7 @@ def test_a_file_that_is_no_database(copy: Path, content: bytes, cure: str) -> No
 @pytest.mark.parametrize(
     ("uri", "cure"),
     [
+        ("http://me:a s3cret@127.0.0.1:9", "start that server, or unset MLFLOW_TRACKING_URI"),
         ("http://[me:s3cret@127.0.0.1", "start that server, or unset MLFLOW_TRACKING_URI"),
         ("http://me:s3cret@127.0.0.1:9", "start that server, or unset MLFLOW_TRACKING_URI"),
         ("postgresql://me:s3cret@127.0.0.1:9/x", "`pip install` the package of the module psycopg"),
