@@ -20,6 +20,7 @@ TINY = {
     "train.augment.crop": [32, 64],
     "experiments.teacher.start": {"source": "drawn", "path": "", "sha256": ""},
     "experiments.teacher.train": {"epochs": 1},
+    "experiments.teacher.model": {"variant": "b0"},  # a B2 is 110 MB, in every place that keeps it
     "profile": {"size": [64, 128], "repeats": 2},
     "study": {"experiments": ["baseline"], "distillation": ["kd"], "min_teacher_miou": 0.0},
 }
@@ -58,7 +59,7 @@ class Study:
 
     def copy(self, folder: Path) -> "Study":
         """A copy with data, results, cache and MLflow runs, whose new artifacts stay in the copy."""
-        shutil.copytree(self.folder, folder, symlinks=True)
+        shutil.copytree(self.folder, folder, symlinks=True, copy_function=_link_or_copy)
         if (folder / "mlflow.db").exists():
             with sqlite3.connect(folder / "mlflow.db") as database:
                 values = {"old": self.folder.as_uri(), "new": folder.as_uri()}
@@ -155,6 +156,14 @@ def environment(**variables: str) -> dict[str, str]:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     # one thread each: tests run side by side, and trainings that share cores with more threads than cores crawl
     return kept | {"PATH": path, "OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "1"} | variables
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    """A link where a file is never written twice: git's objects, DVC's cache, models in MLflow."""
+    if any(folder in source for folder in ("/.git/objects/", "/.dvc/cache/files/", "/mlartifacts/models/")):
+        os.link(source, target)
+    else:
+        shutil.copy2(source, target)
 
 
 def ran(output: str) -> list[str]:
