@@ -10,6 +10,7 @@ from effiseg.base.errors import EffiSegError
 from effiseg.check import check
 from effiseg.cli import stage
 from effiseg.cli.stage_log import STAGE_LOG, stage_times
+from effiseg.data.dataset import open_dataset
 from effiseg.presets import apply_preset, preset_names
 
 MODEL = "<row>-<seed> of the study, an exported folder or .onnx file, or models:/NAME@ALIAS"
@@ -23,11 +24,21 @@ def main() -> None:
         config = load_config()
         check(config)
         count = len(config.runs())
-        print(f"params.yaml is valid: {count} training{'s' if count != 1 else ''} on {config.data.source}")
+        name = open_dataset(config.data.source).name
+        print(f"params.yaml is valid: {count} training{'s' if count != 1 else ''} on {name}")
     elif arguments.command == "study":
         study(arguments.ray)
     elif arguments.command == "times":
         times(arguments.since)
+    elif arguments.command == "data":
+        from effiseg.preparation import commands as data
+
+        if arguments.action == "init":
+            data.data_init(arguments.folder)
+        elif arguments.action == "fetch":
+            data.data_fetch(arguments.name, arguments.revision, arguments.folder, arguments.image, arguments.label)
+        else:
+            data.data_check(arguments.folder, arguments.source, arguments.out)
     else:
         # imported late: torch costs seconds, which the commands above need not wait for
         from effiseg.deployment import commands
@@ -59,7 +70,7 @@ def study(address: str) -> None:
     if "MLFLOW_TRACKING_URI" in os.environ:
         from effiseg.tracking.tracker import prepare_study
 
-        prepare_study(config.data.source)
+        prepare_study(open_dataset(config.data.source).name)
     run_study(config.cluster, address)
 
 
@@ -79,6 +90,19 @@ def _parser() -> argparse.ArgumentParser:
     preset.add_argument("name", help=f"one of: {', '.join(preset_names())}")
     preset.add_argument("--root", help="where your data lies (data.root)")
     commands.add_parser("check", help="check params.yaml as a whole, and that data.root is there")
+    data = commands.add_parser("data", help="bring your own data set").add_subparsers(dest="action", required=True)
+    init = data.add_parser("init", help="look into a folder of images and labels and write its dataset.yaml")
+    init.add_argument("folder", type=Path)
+    get = data.add_parser("fetch", help="write a data set of the Hugging Face Hub into a new folder")
+    get.add_argument("name", help="owner/name, or a folder of parquet files")
+    get.add_argument("folder", type=Path)
+    get.add_argument("--revision", default="", help="the commit, 40 hex digits")
+    get.add_argument("--image", default="", help="the column of images")
+    get.add_argument("--label", default="", help="the column of labels")
+    look = data.add_parser("check", help="tell all that is wrong with a data set, and what it holds, as a page")
+    look.add_argument("folder", type=Path)
+    look.add_argument("--source", help="a table that comes with EffiSeg, or another dataset.yaml than the folder's")
+    look.add_argument("--out", type=Path, default=Path("data-check"), help="the folder for the page (data-check)")
     study = commands.add_parser("study", help="run what is stale of the study on a Ray cluster, many stages at once")
     study.add_argument(
         "--ray",

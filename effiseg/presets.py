@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 from effiseg.base.config import PARAMS_FILE, load_config, read_yaml
 from effiseg.base.errors import EffiSegError
 from effiseg.base.files import whole_file
+from effiseg.data.dataset import FILE, open_dataset
 
 PRESETS = Path(__file__).with_name("presets")
 
@@ -29,13 +30,16 @@ def apply_preset(name: str, root: str | None = None, params: Path = PARAMS_FILE)
         One line per change: "key.path: old -> new".
 
     Raises:
-        EffiSegError: there is no such preset, or the result would not be valid.
+        EffiSegError: there is no such preset, the result would not be valid, or the preset is for the data set of
+            `root` and there is no sound dataset.yaml.
     """
     if name not in preset_names():
         raise EffiSegError(f"preset '{name}': there is none of that name; presets are: {', '.join(preset_names())}")
     differences = read_yaml(PRESETS / f"{name}.yaml")
     if root is not None:
         differences.setdefault("data", {})["root"] = str(Path(root).expanduser().absolute()) if root else root
+    if differences.get("data", {}).get("source") == FILE:
+        differences["data"]["source"] = _own_table(name, differences["data"].get("root"))
     load_config(params)
     # the round-trip reader keeps comments, order and quotes
     yaml = YAML()
@@ -54,6 +58,17 @@ def apply_preset(name: str, root: str | None = None, params: Path = PARAMS_FILE)
             reason = str(error).removeprefix(f"{partial}: ")
             raise EffiSegError(f"{params} is unchanged, as preset '{name}' would make it invalid: {reason}") from None
     return changes
+
+
+def _own_table(name: str, root: str | None) -> str:
+    """The table of the folder `root`, which must be a sound one."""
+    if not root:
+        raise EffiSegError(f"preset '{name}': give --root, the folder that holds your {FILE}")
+    file = Path(root, FILE)
+    if not file.is_file():
+        raise EffiSegError(f"{file}: not found; `python -m effiseg data init {root}` writes one")
+    open_dataset(str(file))
+    return str(file)
 
 
 def _lay_over(content: Any, differences: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

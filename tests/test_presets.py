@@ -13,7 +13,7 @@ from effiseg.presets import PRESETS, apply_preset, preset_names
 
 DATA = ("camvid", "cityscapes")
 STUDIES = ("all", "default", "distillation", "faults", "losses", "norms")
-NAMES = tuple(sorted((*DATA, *STUDIES, "teacher")))
+NAMES = tuple(sorted((*DATA, *STUDIES, "mine", "teacher")))
 
 
 @pytest.fixture
@@ -52,9 +52,9 @@ def test_the_result_is_the_shipped_content_with_the_differences_laid_over(params
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_comments_order_and_layout_stay(params: Path, name: str):
+def test_comments_order_and_layout_stay(params: Path, own: Path, name: str):
     before, lines = comments(params), params.read_text().splitlines()
-    apply_preset(name, params=params)
+    apply_preset(name, str(own) if name == "mine" else None, params)
     after = params.read_text().splitlines()
     assert comments(params) == before
     assert len(before) > 40
@@ -95,10 +95,10 @@ def test_the_root_is_set_when_given_and_kept_when_not(params: Path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_second_time_changes_nothing(params: Path, name: str):
-    apply_preset(name, root="/data/x", params=params)
+def test_a_second_time_changes_nothing(params: Path, own: Path, name: str):
+    apply_preset(name, root=str(own), params=params)
     once = params.read_bytes()
-    assert apply_preset(name, root="/data/x", params=params) == []
+    assert apply_preset(name, root=str(own), params=params) == []
     assert params.read_bytes() == once
 
 
@@ -276,3 +276,40 @@ def test_the_command_tells_a_mistake_in_one_line(command):
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr == f"error: preset 'kitti': there is none of that name; presets are: {', '.join(NAMES)}\n"
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A folder with a sound dataset.yaml and nothing else."""
+    folder = tmp_path / "my data"
+    folder.mkdir()
+    (folder / "dataset.yaml").write_text(
+        "name: mine\ntitle: Mine\nclasses: [{name: a, colour: [1, 2, 3], ids: 0}]\n"
+        "splits: {train: {images: 'i/{name}.png', labels: 'l/{name}.png'}}\n"
+    )
+    return folder
+
+
+def test_the_preset_for_own_data_takes_the_table_of_its_folder(params: Path, own: Path):
+    apply_preset("mine", str(own), params)
+    config = load_config(params)
+    assert (config.data.source, config.data.root) == (str(own / "dataset.yaml"), str(own))
+    assert config.study.teachers == config.study.distillation == []
+    assert config.data.size == list(config.train.augment.crop)
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [(None, "dataset.yaml: not found; `python -m effiseg data init "), ("name: mine", "dataset.yaml: title: missing")],
+)
+def test_the_preset_for_own_data_asks_for_a_sound_table(params: Path, own: Path, table: str | None, told: str):
+    before = params.read_bytes()
+    (own / "dataset.yaml").unlink()
+    if table:
+        (own / "dataset.yaml").write_text(table)
+    with pytest.raises(EffiSegError) as caught:
+        apply_preset("mine", str(own), params)
+    assert told in str(caught.value)
+    with pytest.raises(EffiSegError, match=r"give --root, the folder that holds your dataset\.yaml"):
+        apply_preset("mine", None, params)
+    assert params.read_bytes() == before

@@ -1,0 +1,107 @@
+"""A first dataset.yaml for a folder of images and labels, to be completed by who knows them."""
+
+import colorsys
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from effiseg.base.errors import EffiSegError
+from effiseg.base.files import whole_file
+from effiseg.data.dataset import FILE, open_dataset
+from effiseg.preparation.pairing import Found, find_splits
+from effiseg.preparation.survey import Survey, named_colours, survey, unpacked
+
+_VOID_ID = 255
+_EVERY = 5  # a fifth of the groups is scored where no split says so
+
+
+def init(folder: Path, *, workers: int | None = None) -> list[str]:
+    """Write `folder`/dataset.yaml: the splits that were found, and a class for each value that the labels hold.
+
+    Returns:
+        What was found, in lines for people.
+
+    Raises:
+        EffiSegError: the folder is missing or has a dataset.yaml, no image has a label, or no label can be read.
+    """
+    file = folder / FILE
+    if not folder.is_dir():
+        raise EffiSegError(f"{folder}: not a folder; name the one that holds images and labels")
+    if file.exists():
+        raise EffiSegError(f"{file}: exists already; complete it, or move it away")
+    splits = find_splits(folder)
+    if not splits:
+        raise EffiSegError(
+            f"{folder}: no images with labels of the same name; expected pairs like images/a.jpg and masks/a.png, or "
+            f"a.jpg and a_mask.png. If yours are named otherwise, write {FILE} by hand: docs/datasets.md"
+        )
+    labels = [folder / label for found in splits.values() for _, label in found.pairs]
+    held = survey(labels, workers=workers)
+    with whole_file(file) as partial:
+        partial.write_text(_yaml(folder, splits, held), encoding="utf-8", newline="\n")
+    open_dataset(str(file))
+    lines = [f"{split}: {len(found.pairs)} pairs, {found.images} and {found.labels}" for split, found in splits.items()]
+    if "val" not in splits:
+        lines.append(f"val: every {_EVERY}th group of train, for want of a split of its own")
+    what = "colours" if held.coloured else "ids"
+    lines.append(f"labels: {len(held.pixels)} {what} in {len(labels) - len(held.problems)} files")
+    if held.problems:
+        path, problem = next(iter(held.problems.items()))
+        lines.append(f"{len(held.problems)} label files cannot be used, as {path}: {problem}")
+    return lines
+
+
+def _yaml(folder: Path, splits: Mapping[str, Found], held: Survey) -> str:
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-._") or "mine"
+    lines = [
+        "# Complete it: names and colours of the classes, what is void, how samples group. docs/datasets.md tells what",
+        "# each key may hold; `python -m effiseg data check FOLDER` tells whether it fits the files.",
+        f"name: {name}",
+        f"title: {_quoted(folder.resolve().name)}",
+        "homepage: ''",
+        "licence: ''",
+        "citation: ''",
+        "groups: []  # how names tell a drive, city or sequence and its frame, as in ['{group}_{frame}']",
+        "splits:",
+    ]
+    for split, found in splits.items():
+        lines += [f"  {split}:", f"    images: {_quoted(found.images)}", f"    labels: {_quoted(found.labels)}"]
+    if "val" not in splits:
+        lines.append(f"  val: {{part_of: train, every: {_EVERY}}}  # for want of a split of its own")
+    return "\n".join([*lines, *_classes(folder, held)]) + "\n"
+
+
+def _classes(folder: Path, held: Survey) -> Iterator[str]:
+    values = sorted(held.pixels)
+    void = (
+        [_VOID_ID] if not held.coloured and _VOID_ID in values and len(values) > 2 and values[-2] < _VOID_ID - 1 else []
+    )
+    classes = [value for value in values if value not in void] or values
+    total = sum(held.pixels.values())
+    names = named_colours(sorted(folder.glob("*.txt")) + sorted(folder.glob("*.csv"))) if held.coloured else {}
+    taken: set[str] = set()
+    yield "classes:"
+    for index, value in enumerate(classes):
+        colour = unpacked(value) if held.coloured else held.palette.get(value) or _colour(index, len(classes))
+        name = names.get(colour, f"class {index}")
+        name = name if name not in taken else f"{name} {index}"
+        taken.add(name)
+        told = "" if held.coloured else f", ids: [{value}]"
+        share = f"{held.pixels[value] / total:.2%} of pixels, in {held.files[value]} files"
+        yield f"  - {{name: {_quoted(name)}, colour: [{', '.join(map(str, colour))}]{told}}}  # {share}"
+    yield f"void: {{{'colours' if held.coloured else 'ids'}: {void}}}"
+
+
+def _colour(index: int, count: int) -> tuple[int, int, int]:
+    """Colours that differ, of any number."""
+    red, green, blue = colorsys.hsv_to_rgb(index / count, 0.6 + 0.4 * (index % 2), 0.95 - 0.35 * (index % 3) / 2)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def _quoted(text: str) -> str:
+    """As YAML takes any text."""
+    return (
+        text
+        if re.fullmatch(r"[A-Za-z][A-Za-z0-9 _./-]*", text) and ": " not in text
+        else "'" + text.replace("'", "''") + "'"
+    )

@@ -1,0 +1,199 @@
+"""A look at a whole data set: all that is wrong with it, and the statistics that people ask for."""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from effiseg.data.dataset import DataSet
+from effiseg.data.images import BadFile, read_image
+from effiseg.data.label_files import read_label
+from effiseg.data.labels import LabelSpace
+from effiseg.preparation.prepare import told_size
+from effiseg.preparation.sources import Pair, Problem, list_splits
+from effiseg.preparation.workers import in_processes
+
+_GRID = 64  # pixels a side at which edges of image and label are laid over each other
+_FARTHEST = 8  # of these pixels, that a label is looked for aside
+_CLEARLY = 1.6  # times as well do edges agree elsewhere, before a label counts as shifted
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one pair holds.
+
+    Attributes:
+        size: of both, (height, width).
+        counts: pixels per trainId, and of void, last.
+        content: hash of the decoded image.
+        shift: (down, right) in percent of the sides by which the label's edges fit the image's clearly better.
+        problems: what is wrong with the files; nothing else is known then.
+    """
+
+    size: tuple[int, int] = (0, 0)
+    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    content: str = ""
+    shift: tuple[int, int] = (0, 0)
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass
+class SplitStatistics:
+    """What a split holds.
+
+    Attributes:
+        pairs: that are sound.
+        pixels, images: per class, and of void, last: pixels, and images that hold it.
+    """
+
+    pairs: list[Pair]
+    groups: int
+    sizes: Counter[tuple[int, int]]
+    pixels: NDArray[np.int64]
+    images: NDArray[np.int64]
+
+
+@dataclass
+class Inspection:
+    """What was found: problems must be mended, remarks are for people to judge."""
+
+    dataset: DataSet
+    splits: dict[str, SplitStatistics]
+    problems: list[Problem]
+    remarks: list[Problem]
+
+
+def inspect(dataset: DataSet, root: Path, *, workers: int | None = None) -> Inspection:
+    """Look at every pair of every split.
+
+    Args:
+        workers: processes; all cores by default.
+    """
+    listing = list_splits(dataset, root, dataset.splits)
+    jobs = [(split, pair) for split, pairs in listing.pairs.items() for pair in pairs]
+    looks = in_processes(partial(_look, dataset.space), jobs, workers=workers, desc="check")
+    found = Inspection(dataset, {}, list(listing.problems), [])
+    contents: dict[str, list[tuple[str, Path]]] = defaultdict(list)
+    shifted: list[Problem] = []
+    classes = len(dataset.space.classes)
+    for split, pairs in listing.pairs.items():
+        zero = np.zeros(classes + 1, np.int64)
+        statistics = SplitStatistics([], 0, Counter(), zero.copy(), zero.copy())
+        for pair in pairs:
+            look = next(looks)
+            found.problems += look.problems
+            if look.problems:
+                continue
+            statistics.pairs.append(pair)
+            statistics.sizes[look.size] += 1
+            statistics.pixels += look.counts
+            statistics.images += look.counts > 0
+            contents[look.content].append((split, pair.image))
+            found.remarks += _of_one_class(pair, look, dataset.space)
+            if any(look.shift):
+                shifted.append(_shifted(pair, look))
+        statistics.groups = len({pair.group[0] for pair in statistics.pairs})
+        found.splits[split] = statistics
+    for _ in looks:  # ends the bar
+        pass
+    found.problems += _of_splits(root, found.splits)
+    found.remarks += shifted
+    for places in contents.values():
+        _tell_twins(places, found)
+    return found
+
+
+def _look(space: LabelSpace, job: tuple[str, Pair]) -> Look:
+    _, pair = job
+    problems = []
+    try:
+        image = read_image(pair.image)
+    except BadFile as error:
+        problems.append(Problem(pair.image, str(error)))
+    try:
+        label = read_label(pair.label, space)
+    except BadFile as error:
+        problems.append(Problem(pair.label, str(error)))
+    if problems:
+        return Look(problems=tuple(problems))
+    size = (image.height, image.width)
+    if label.shape != size:
+        ratio = label.shape[0] / size[0], label.shape[1] / size[1]
+        cause = (
+            "it was resized, or is of another picture"
+            if abs(ratio[0] / ratio[1] - 1) < 0.02
+            else "take both from the same release"
+        )
+        text = f"{told_size(label.shape)}, but its image, upright, is {told_size(size)}: {cause}"
+        return Look(problems=(Problem(pair.label, text),))
+    counts = np.bincount(label.ravel(), minlength=space.ignore_index + 1)
+    kept = np.append(counts[: len(space.classes)], counts[space.ignore_index])
+    content = hashlib.sha256(image.tobytes() + repr(image.size).encode()).hexdigest()
+    return Look(size, kept, content, shift_of(image, label))
+
+
+def shift_of(image: Image.Image, label: NDArray[np.generic]) -> tuple[int, int]:
+    """(down, right), in percent of the sides: where a label's edges fit its image's clearly better than in place.
+
+    Both are laid over each other as edges on a small grid, by their cross-correlation; (0, 0) where they fit in place.
+    """
+    grey = np.asarray(image.convert("L").resize((_GRID, _GRID), Image.Resampling.BOX), dtype=np.float64)
+    small = np.asarray(Image.fromarray(label.astype(np.int32)).resize((4 * _GRID, 4 * _GRID), Image.Resampling.NEAREST))
+    edges = (small[1:, :-1] != small[:-1, :-1]) | (small[:-1, 1:] != small[:-1, :-1])
+    borders = np.pad(edges, ((0, 1), (0, 1))).reshape(_GRID, 4, _GRID, 4).mean(axis=(1, 3))
+    slopes = np.hypot(*np.gradient(grey))
+    pictured, drawn = (_standard(each) for each in (slopes, borders))
+    scores = np.fft.ifft2(np.fft.fft2(pictured) * np.conj(np.fft.fft2(drawn))).real / _GRID**2
+    near = range(-_FARTHEST, _FARTHEST + 1)
+    window = scores[np.ix_(near, near)]
+    down, right = np.unravel_index(window.argmax(), window.shape)
+    place = window[_FARTHEST - 1 : _FARTHEST + 2, _FARTHEST - 1 : _FARTHEST + 2].max()
+    best = window.max()
+    if best < 0.2 or best < _CLEARLY * max(place, 0.0):
+        return 0, 0
+    return round(100 * (down - _FARTHEST) / _GRID), round(100 * (right - _FARTHEST) / _GRID)
+
+
+def _standard(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    deviation = values.std()
+    return (values - values.mean()) / deviation if deviation > 0 else np.zeros_like(values)
+
+
+def _shifted(pair: Pair, look: Look) -> Problem:
+    down, right = look.shift
+    text = (
+        f"its edges fit the image's better {down} % of the height further down and {right} % of the width to the right"
+    )
+    return Problem(pair.label, f"{text}: look whether it is shifted, or of another image")
+
+
+def _of_one_class(pair: Pair, look: Look, space: LabelSpace) -> Iterator[Problem]:
+    held = np.flatnonzero(look.counts[:-1])
+    if not held.size:
+        yield Problem(pair.label, "void alone: nothing is learned or scored by it")
+    elif held.size == 1 and len(space.classes) > 1:
+        yield Problem(pair.label, f"one class alone, {space.classes[held[0]]}: look whether the label is complete")
+
+
+def _of_splits(root: Path, splits: Mapping[str, SplitStatistics]) -> Iterator[Problem]:
+    for split, statistics in splits.items():
+        if statistics.pairs and not statistics.pixels[:-1].any() and split != "test":
+            yield Problem(root, f"every pixel of the {split} labels is void: nothing can be learned or scored")
+
+
+def _tell_twins(places: list[tuple[str, Path]], found: Inspection) -> None:
+    """The same image under several names: in two splits, scores show what was learned by heart."""
+    splits = {split for split, _ in places}
+    (split, first), *others = places
+    for other_split, path in others:
+        if len(splits) > 1 and other_split != split:
+            text = f"the same picture as {first.name} of {split}, in {other_split}: remove it from one of the two"
+            found.problems.append(Problem(path, text))
+        elif other_split == split:
+            found.remarks.append(Problem(path, f"the same picture as {first.name}, twice in {split}"))

@@ -1,0 +1,124 @@
+"""Which files `data init` pairs, and what it makes of the values in label files."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from effiseg.base.errors import EffiSegError
+from effiseg.data.dataset import open_dataset
+from effiseg.preparation.init import init
+from effiseg.preparation.pairing import find_splits
+
+RNG = np.random.default_rng(0)
+LAYOUTS = {
+    "folders": ("images/{n}.jpg", "masks/{n}.png"),
+    "one folder": ("data/{n}.jpg", "data/{n}_mask.png"),
+    "one folder, one ending": ("{n}.png", "{n}_L.png"),
+    "split below kind": ("img/{s}/{n}.jpg", "ann/{s}/{n}.png"),
+    "kind below split": ("{s}/image/{n}.jpg", "{s}/label/{n}.png"),
+    "annot": ("{s}/{n}.png", "{s}annot/{n}.png"),
+    "cityscapes": ("leftImg8bit/{s}/c1/{n}_leftImg8bit.png", "gtFine/{s}/c1/{n}_gtFine_labelIds.png"),
+    "other depth": ("images/10k/{s}/{n}.jpg", "labels/sem_seg/masks/{s}/{n}.png"),
+    "both ends": ("{n}_sat.jpg", "{n}_mask.png"),
+    "numbers": ("train/{n}.jpg", "train_gt/{n}.png"),
+    "no words": ("a/{n}.jpg", "b/{n}.png"),
+}
+
+
+def write(root: Path, layout: tuple[str, str], splits: tuple[str, ...], count: int = 4) -> None:
+    for split in splits:
+        for number in range(count):
+            paths = [root / form.format(s=split, n=f"scene_{number:03d}") for form in layout]
+            for path in paths:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(RNG.integers(0, 256, (24, 32, 3), dtype=np.uint8)).save(paths[0])
+            Image.fromarray(np.repeat(RNG.integers(0, 3, (24, 1), dtype=np.uint8), 32, axis=1)).save(paths[1])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_pairs_are_found_in_every_usual_layout(tmp_path: Path, layout: str):
+    splits = ("train", "val", "test") if "{s}" in LAYOUTS[layout][0] else ("",)
+    write(tmp_path, LAYOUTS[layout], splits)
+    found = find_splits(tmp_path)
+    assert {split: len(each.pairs) for split, each in found.items()} == dict.fromkeys(filter(None, splits), 4) or {
+        "train": 4
+    }
+    for each in found.values():
+        for image, label in each.pairs:
+            assert Path(label).name != Path(image).name or Path(image).parent != Path(label).parent
+            suffix = Path(LAYOUTS[layout][1]).suffix
+            assert label.endswith(suffix)
+    told = init(tmp_path, workers=1)
+    assert any("pairs" in line for line in told)
+    open_dataset(str(tmp_path))
+
+
+def test_previews_and_instances_beside_the_labels_are_passed_over(tmp_path: Path):
+    write(tmp_path, LAYOUTS["cityscapes"], ("train", "val"))
+    for label in list(tmp_path.rglob("*_labelIds.png")):
+        for other in ("_color", "_instanceIds"):
+            label.with_name(label.name.replace("_labelIds", other)).write_bytes(label.read_bytes())
+    found = find_splits(tmp_path)
+    assert {split: each.labels for split, each in found.items()} == {
+        "train": "gtFine/train/c1/{name}_gtFine_labelIds.png",
+        "val": "gtFine/val/c1/{name}_gtFine_labelIds.png",
+    }
+
+
+def test_names_of_colours_come_from_a_list_in_the_folder(tmp_path: Path):
+    write(tmp_path, LAYOUTS["folders"], ("",))
+    for label in tmp_path.glob("masks/*.png"):
+        Image.fromarray(np.array([[128, 0, 0], [0, 64, 0], [9, 9, 10]], np.uint8)[np.asarray(Image.open(label))]).save(
+            label
+        )
+    (tmp_path / "label_colors.txt").write_text("128 0 0\tBuilding\n0 64 0 \tTree canopy\n")
+    init(tmp_path, workers=1)
+    classes = open_dataset(str(tmp_path)).classes
+    assert {entry.name: entry.colour for entry in classes} == {
+        "Building": (128, 0, 0),
+        "Tree canopy": (0, 64, 0),
+        "class 1": (9, 9, 10),
+    }
+
+
+def test_255_beside_other_ids_is_void_and_alone_with_another_a_class(tmp_path: Path):
+    for folder, values in (("several", [0, 1, 255]), ("two", [0, 255, 255])):
+        root = tmp_path / folder
+        write(root, LAYOUTS["folders"], ("",))
+        for label in root.glob("masks/*.png"):
+            Image.fromarray(np.array(values, np.uint8)[np.asarray(Image.open(label))]).save(label)
+        init(root, workers=1)
+    several, two = (open_dataset(str(tmp_path / folder)) for folder in ("several", "two"))
+    assert [entry.ids for entry in several.classes] == [(0,), (1,)]
+    assert several.void.ids == (255,)
+    assert [entry.ids for entry in two.classes] == [(0,), (255,)]
+
+
+def test_without_a_val_split_a_part_of_train_is_scored(tmp_path: Path):
+    write(tmp_path, LAYOUTS["folders"], ("",))
+    assert "val: every 5th group of train" in " ".join(init(tmp_path, workers=1))
+
+
+def test_label_files_that_cannot_be_used_are_told_and_the_others_count(tmp_path: Path):
+    write(tmp_path, LAYOUTS["folders"], ("",))
+    (tmp_path / "masks/scene_001.png").write_bytes(b"rubbish")
+    assert "1 label files cannot be used" in " ".join(init(tmp_path, workers=1))
+
+
+def test_what_cannot_be_begun_is_told_and_nothing_is_written(tmp_path: Path):
+    with pytest.raises(EffiSegError, match="none: not a folder"):
+        init(tmp_path / "none")
+    with pytest.raises(EffiSegError, match="no images with labels of the same name"):
+        init(tmp_path)
+    write(tmp_path, LAYOUTS["folders"], ("",))
+    for label in tmp_path.glob("masks/*"):
+        label.write_bytes(b"")
+    with pytest.raises(EffiSegError, match=r"empty \(0 bytes\): copy it again; so are all 4 label files"):
+        init(tmp_path, workers=1)
+    assert not (tmp_path / "dataset.yaml").exists()
+    (tmp_path / "dataset.yaml").write_text("mine")
+    with pytest.raises(EffiSegError, match=r"dataset\.yaml: exists already"):
+        init(tmp_path)
+    assert (tmp_path / "dataset.yaml").read_text() == "mine"
