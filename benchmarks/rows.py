@@ -18,6 +18,7 @@ from benchmarks.setting import (
     CLASSES,
     FULL_SIZE,
     IMAGE_SIZE,
+    REPOSITORY,
     STEP_BATCH,
     STEP_SIZE,
     batch,
@@ -27,6 +28,7 @@ from benchmarks.setting import (
     teacher_model,
 )
 from benchmarks.stock import Stock, training_step
+from effiseg.base.config import load_config
 from effiseg.base.schema import Model
 from effiseg.data.prepared import Prepared
 from effiseg.deployment.graph_export import export_onnx
@@ -138,7 +140,8 @@ def data() -> Iterator[Result]:
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder, "raw")
         synthesize(raw, train=SCENES, val=1, height=FULL_SIZE[0], seed=0)
-        prepare("synthetic", raw, Path(folder, "prepared"), size=STEP_SIZE)
+        settings = load_config(REPOSITORY / "params.yaml").data
+        prepare(settings.model_copy(update={"root": str(raw), "size": STEP_SIZE}), Path(folder, "prepared"))
         split = Prepared.open(Path(folder, "prepared")).train
         sampler = EpochSampler(len(split), STEP_BATCH, seed=0)
         ours = DataLoader(PreparedImages(split), STEP_BATCH, sampler=sampler, collate_fn=lambda prepared: prepared)

@@ -8,12 +8,13 @@ from torch import Tensor, nn
 from benchmarks.stock import Stock, StockTask
 from effiseg.base.config import load_config
 from effiseg.base.schema import Model, Row
-from effiseg.data.labels import CITYSCAPES, PAPER_WEIGHTS
+from effiseg.data.dataset import open_dataset
 from effiseg.models.segformer import build_model
 from effiseg.training.task import Task
 
 REPOSITORY = Path(__file__).parents[1]
-CLASSES = CITYSCAPES.classes
+CLASSES = open_dataset("cityscapes").space.classes
+PAPER_WEIGHTS = open_dataset("cityscapes").published_weights
 STEP_SIZE, STEP_BATCH = (256, 512), 2
 IMAGE_SIZE = (512, 1024)
 FULL_SIZE = (1024, 2048)  # of Cityscapes' files

@@ -15,6 +15,7 @@ from effiseg.base.files import repository
 from effiseg.base.origins import digest, refuse_unpinned, weights_file
 from effiseg.base.schema import Row
 from effiseg.cli.git import git
+from effiseg.data.dataset import open_dataset
 from effiseg.preparation.sources import list_pairs, unusable
 from effiseg.runs.places import is_generated
 from effiseg.tracking import EXPERIMENT
@@ -28,7 +29,8 @@ def check(config: Config) -> None:
     """
     if Path("dvc.yaml").exists():  # else nothing can be run here
         git("rev-parse", "HEAD")
-    _check_store(config.data.source)
+    dataset = open_dataset(config.data.source)
+    _check_store(dataset.name)
     _check_data(config)
     for name, _ in (*config.teachers(), *config.runs()):
         _check_start(config.row(name))
@@ -86,9 +88,9 @@ def _check_data(config: Config) -> None:
         raise EffiSegError(
             f"data.root: {root} is left out by .dvcignore, so that DVC sees no change in it; move the data elsewhere"
         )
-    listing = list_pairs(settings.source, root, settings.held_out)
+    listing = list_pairs(settings)
     if listing.problems:
-        raise unusable(settings.source, root, listing.problems)
+        raise unusable(settings, listing.problems)
 
 
 def _is_ignored(root: Path) -> bool:

@@ -1,10 +1,9 @@
 """Turn the raw data set into memory-mapped arrays, and measure what needs no network."""
 
-from pathlib import Path
-
 from effiseg.base.config import load_config
 from effiseg.base.files import write_json
 from effiseg.cli import stage
+from effiseg.data.dataset import open_dataset
 from effiseg.data.prepared import Prepared
 from effiseg.preparation.floors import FLOORS
 from effiseg.preparation.prepare import prepare
@@ -17,16 +16,9 @@ def main() -> None:
     stage.no_arguments(__doc__)
     config = load_config()
     settings = config.data
-    with track("prepare", settings.source) as tracker:
+    with track("prepare", open_dataset(settings.source).name) as tracker:
         tracker.params(settings.model_dump())
-        prepare(
-            settings.source,
-            Path(settings.root),
-            PREPARED,
-            size=(settings.size[0], settings.size[1]),
-            held_out=settings.held_out,
-            class_weights=settings.class_weights,
-        )
+        prepare(settings, PREPARED)
         data = Prepared.open(PREPARED)
         floors = {name: floor(data).report() for name, floor in FLOORS.items()}
         write_json(FLOORS_FILE, floors)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from effiseg.base.config import load_config
 from effiseg.cli import stage
+from effiseg.data.dataset import open_dataset
 from effiseg.report.build import build_report
 from effiseg.runs.places import REPORTS
 from effiseg.tracking.tracker import track
@@ -12,7 +13,7 @@ from effiseg.tracking.tracker import track
 def main() -> None:
     stage.no_arguments(__doc__)
     config = load_config()
-    with track("report", config.data.source) as tracker:
+    with track("report", open_dataset(config.data.source).name) as tracker:
         summary = build_report(config, Path(), REPORTS)
         tracker.metrics(summary.metrics)
         for name in ("index.html", "comparison.csv", "comparison.md", "summary.csv", "classes.csv"):

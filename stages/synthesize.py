@@ -3,6 +3,7 @@
 from effiseg.base.config import load_config
 from effiseg.base.files import whole_folder
 from effiseg.cli import stage
+from effiseg.data.dataset import open_dataset
 from effiseg.runs.places import GENERATED, is_generated
 from effiseg.scenes.synthetic import synthesize
 from effiseg.tracking.tracker import track
@@ -16,7 +17,7 @@ def main() -> None:
         print(f"data.root is {config.data.root}: no scenes are generated")
         with whole_folder(GENERATED):
             return
-    with track("synthesize", config.data.source) as tracker:
+    with track("synthesize", open_dataset(config.data.source).name) as tracker:
         tracker.params(settings)
         with whole_folder(GENERATED) as out:
             synthesize(out, **settings)

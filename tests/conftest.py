@@ -12,6 +12,7 @@ from effiseg.base.config import Config, load_config, merge, read_yaml
 from effiseg.data.prepared import Prepared
 from effiseg.preparation.prepare import prepare
 from effiseg.scenes.synthetic import synthesize
+from tests.settings import data_settings
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -54,7 +55,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     """Ten training and five validation scenes at 32x64, the validation labels at 64x128."""
     folder = tmp_path_factory.mktemp("data")
     synthesize(folder / "raw", train=10, val=5, height=64, seed=0)
-    prepare("synthetic", folder / "raw", folder / "prepared", size=(32, 64), workers=1)
+    prepare(data_settings("synthetic", folder / "raw"), folder / "prepared", workers=1)
     return Prepared.open(folder / "prepared")
 
 

@@ -47,7 +47,7 @@ def test_the_wheel_holds_the_package_with_its_presets_and_template_and_nothing_e
     names = ZipFile(wheel).namelist()
 
     assert sorted(name for name in names if ".dist-info/" not in name) == sorted(files)
-    assert {"effiseg/py.typed", "effiseg/presets/camvid.yaml"} <= set(names)
+    assert {"effiseg/py.typed", "effiseg/presets/camvid.yaml", "effiseg/datasets/camvid.yaml"} <= set(names)
     assert any(name.endswith(".html.j2") for name in names)
 
 
@@ -59,7 +59,7 @@ def test_the_wheel_asks_for_the_requirements_as_they_are_pinned(wheel: Path, rep
         repository, "requirements-cluster.in"
     )
     assert [line.split(";")[0] for line in asked if 'extra == "dev"' in line] == _pins(
-        repository, "requirements-cluster.in", "requirements-dev.in"
+        repository, "requirements-cluster.in", "requirements-huggingface.in", "requirements-dev.in"
     )
 
 

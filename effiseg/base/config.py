@@ -9,9 +9,9 @@ import reprlib
 from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
 from ruamel.yaml import YAML
 
 from effiseg.base.errors import EffiSegError
@@ -62,7 +62,7 @@ class Config(Section):
                 f"experiments.{name}.{unknown[0]}: unknown key; a row may hold model, start, loss and train"
             )
         merged = merge(self.model_dump(include=ROW_SECTIONS), differences)
-        return _validate(Row, {"name": name, **merged}, f"experiments.{name}")
+        return validate(Row, {"name": name, **merged}, f"experiments.{name}")
 
     def teacher_of(self, name: str) -> tuple[str, int] | None:
         """The run, (row, seed), that the row `name` learns from; None where it learns from labels alone."""
@@ -98,7 +98,7 @@ def load_config(path: Path = PARAMS_FILE) -> Config:
     """
     content = read_yaml(path)
     try:
-        config = _validate(Config, content, "")
+        config = validate(Config, content, "")
         _check_rows(config)
     except EffiSegError as error:
         raise EffiSegError(f"{path}: {' '.join(str(error).split())}") from None  # keys may hold line breaks
@@ -188,7 +188,12 @@ def _check_signals(key: str, row: Row) -> None:
         )
 
 
-def _validate(kind: type[Kind], content: Any, prefix: str) -> Kind:
+def validate(kind: type[Kind], content: Any, prefix: str) -> Kind:
+    """`content` as an object of `kind`, `prefix` being its key path in the file.
+
+    Raises:
+        EffiSegError: something does not fit; the message names the key paths, what was found and what is allowed.
+    """
     try:
         return kind.model_validate(content)
     except ValidationError as error:
@@ -198,17 +203,37 @@ def _validate(kind: type[Kind], content: Any, prefix: str) -> Kind:
 
 def _describe(kind: type[BaseModel], problem: Any, prefix: str) -> str:
     """One pydantic problem as `key.path: what was found and what is allowed`."""
-    path = ".".join(str(part) for part in (prefix, *problem["loc"]) if part not in ("", "[key]"))
+    path = ".".join(str(part) for part in (prefix, *problem["loc"]) if part != "" and not _is_tag(part))
     if problem["type"] == "extra_forbidden":
         return f"{path}: unknown key; allowed here: {', '.join(_fields_at(kind, problem['loc'][:-1]))}"
     if problem["type"] == "missing":
         return f"{path}: missing; it must be set"
     message = problem["msg"].removeprefix("Value error, ")
     found = "" if problem["type"] == "value_error" else f" (found {_shown.repr(problem['input'])})"
-    return f"{path}: {message}{found}"
+    return f"{path}: {message}{found}" if path else f"{message}{found}"
 
 
-def _fields_at(kind: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
+def _is_tag(part: Any) -> bool:
+    """Parts of a place in brackets, pydantic's own [key] among them, stand in no file."""
+    return isinstance(part, str) and part.startswith("[")
+
+
+def _fields_at(kind: Any, path: tuple[Any, ...]) -> list[str]:
+    """The keys of the model that stands at `path` below a model, lists and mappings between them."""
     for part in path:
-        kind = kind.model_fields[part].annotation  # type: ignore[assignment]
-    return list(kind.model_fields)
+        if isinstance(kind, type) and issubclass(kind, BaseModel) and part in kind.model_fields:
+            field = kind.model_fields[part]
+            kind = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+        elif _is_tag(part):
+            kind = next(option for option in _arguments(kind) if Tag(part) in get_args(option))
+        elif not isinstance(kind, type):
+            kind = _arguments(kind)[-1 if get_origin(_plain(kind)) is dict else 0]
+    return list(_plain(kind).model_fields)
+
+
+def _plain(kind: Any) -> Any:
+    return _plain(get_args(kind)[0]) if get_origin(kind) is Annotated else kind
+
+
+def _arguments(kind: Any) -> tuple[Any, ...]:
+    return get_args(_plain(kind))

@@ -7,29 +7,65 @@ from pydantic import Field, model_validator
 from effiseg.base.objective import Loss
 from effiseg.base.section import Channels, Deviations, Positive, Rate, Section, Seed, Share, Size, Weight
 
-IGNORE_INDEX = 255  # the one label of pixels that count nowhere, in every data set
+IGNORE_INDEX = 255  # the label of pixels that count nowhere, in every data set of at most 255 classes
+_MANY_IGNORE_INDEX = 2**15 - 1  # and in the others, whose labels need 16 bits
+
+
+def ignore_index(classes: int) -> int:
+    """The label of pixels that count nowhere, in a data set of so many classes."""
+    return IGNORE_INDEX if classes <= IGNORE_INDEX else _MANY_IGNORE_INDEX
+
+
+def label_type(classes: int) -> str:
+    """The type that holds the trainIds of so many classes and `ignore_index`, as numpy and torch name it."""
+    return "uint8" if classes <= IGNORE_INDEX else "int16"
+
 
 EmbeddingName = Literal["overlap", "bottleneck"]
 NormName = Literal["layernorm", "dyt", "dyl", "derf"]
+SplitName = Literal["train", "val", "test"]
 DrawName = Literal["mit", "transformers"]
 
 
 class Data(Section):
-    source: Literal["synthetic", "cityscapes", "camvid"]
+    """Which data, and which part of them for what.
+
+    Attributes:
+        source: a shipped table's name, or the path of a dataset.yaml.
+        fit: how a picture of another shape becomes `size`.
+        train_on, score_on: splits of the data set.
+        held_out: prefixes of names, or groups, of training samples that are scored instead of `score_on`.
+        allow_overlap: whether what is scored may have been learned.
+    """
+
+    source: Annotated[str, Field(min_length=1)]
     root: Annotated[str, Field(min_length=1)]
     size: Size
+    fit: Literal["squash", "pad"]
+    train_on: Annotated[list[SplitName], Field(min_length=1)]
+    score_on: SplitName
     held_out: list[Annotated[str, Field(min_length=1)]]
+    allow_overlap: bool
     class_weights: Literal["computed", "paper"]
 
     @property
     def validation(self) -> str:
-        """What scores are measured on, beside the source: empty for the data set's own split."""
-        return f"held out: {', '.join(self.held_out)}" if self.held_out else ""
+        """What is learned and scored, where it is not train and val."""
+        parts = [] if self.train_on == ["train"] else [f"trained on {' + '.join(self.train_on)}"]
+        if self.held_out:
+            return "; ".join([*parts, f"held out: {', '.join(self.held_out)}"])
+        parts += [] if self.score_on == "val" else [f"scored on {self.score_on}"]
+        return "; ".join([*parts, "which it was trained on"] if self.score_on in self.train_on else parts)
 
     @model_validator(mode="after")
-    def _paper_weights_are_for_cityscapes(self) -> Self:
-        if self.class_weights == "paper" and self.source == "camvid":
-            raise ValueError("class_weights 'paper' is the table of Cityscapes' 19 classes; use 'computed' with camvid")
+    def _learns_and_scores_apart(self) -> Self:
+        if len(set(self.train_on)) < len(self.train_on):
+            raise ValueError(f"train_on {self.train_on} names a split twice")
+        if self.score_on in self.train_on and not self.held_out and not self.allow_overlap:
+            raise ValueError(
+                f"score_on '{self.score_on}' is also trained on, so the scores would show what was learned by heart; "
+                "score on another split, hold samples out, or set allow_overlap: true if it is meant"
+            )
         return self
 
 

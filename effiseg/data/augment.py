@@ -8,7 +8,7 @@ from kornia.enhance import adjust_brightness, adjust_contrast, adjust_saturation
 from torch import Tensor, nn
 
 from effiseg.base.device import full_precision
-from effiseg.base.schema import IGNORE_INDEX, Augment
+from effiseg.base.schema import Augment
 
 DRAWS = 7  # uniform numbers for each image: zoom, flip, place across and down, brightness, contrast, saturation
 
@@ -29,11 +29,11 @@ class Augmentation(nn.Module):
         """One batch.
 
         Args:
-            images, labels: uint8 (N, 3, H, W) and (N, H, W).
+            images, labels: uint8 (N, 3, H, W) and (N, H, W), of `label_type`, whose largest number is void.
             draws: uniform in 0..1, (N, DRAWS); from torch's global generator if not given.
 
         Returns:
-            float32 (N, 3, h, w) in 0..255 and uint8 (N, h, w), h x w the crop.
+            float32 (N, 3, h, w) in 0..255 and labels (N, h, w), h x w the crop.
         """
         if draws is None:
             draws = torch.rand(len(images), DRAWS, device=images.device)
@@ -58,10 +58,11 @@ class Augmentation(nn.Module):
         grid = self._grid(draws, images.shape[2:])
         moved = F.grid_sample(images.float() / 255, grid, mode="bilinear", align_corners=False)
         # shifted by one, so that the zeros that come in from outside read as "ignore"
-        shifted = (labels.int() - IGNORE_INDEX) % (IGNORE_INDEX + 1)
+        void = torch.iinfo(labels.dtype).max
+        shifted = (labels.int() - void) % (void + 1)
         shifted = F.grid_sample(shifted[:, None].float(), grid, mode="nearest", align_corners=False)[:, 0]
-        moved_labels = (shifted.round().int() + IGNORE_INDEX) % (IGNORE_INDEX + 1)
-        return 255 * self._jitter(moved, draws), moved_labels.to(torch.uint8)
+        moved_labels = (shifted.round().int() + void) % (void + 1)
+        return 255 * self._jitter(moved, draws), moved_labels.to(labels.dtype)
 
     def _jitter(self, images: Tensor, draws: Tensor) -> Tensor:
         """Shift the brightness, scale the contrast and the saturation, in this order, of images in 0..1."""

@@ -1,4 +1,4 @@
-"""Reading pictures and label files of anybody: one way for training, evaluation, prediction and serving.
+"""Reading pictures of anybody: one way for training, evaluation, prediction and serving.
 
 What is wrong with a file is raised as `BadFile`, for callers to stop at or to collect.
 """
@@ -8,18 +8,12 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
-from PIL.ExifTags import Base
-
-from effiseg.data.labels import LabelSpace
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 MAX_PIXELS = 64_000_000  # beyond what cameras give; decoding more would take gigabytes
 _MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
-_PNG_DEPTH_BYTE = 24  # the signature (8), the IHDR chunk's length and type (8), width (4) and height (4) come before it
-_SHOWN = 8  # ids of a label that one message lists
 
 
 class BadFile(Exception):  # noqa: N818 - it is a finding, and becomes a problem of a data set
@@ -35,7 +29,7 @@ def decode(data: bytes) -> Image.Image:
     Raises:
         BadFile: it is damaged, of another format, of floating-point values, or of more than `MAX_PIXELS`.
     """
-    image = _open(data, FORMATS)
+    image = open_image(data, FORMATS)
     if image.mode.startswith("I;16"):
         image = _upper_byte(image)
     if image.mode not in _MODES:
@@ -51,46 +45,19 @@ def read_image(path: Path) -> Image.Image:
     Raises:
         BadFile: it cannot be read, or what `decode` refuses.
     """
-    return decode(_read(path))
+    return decode(read_bytes(path))
 
 
-def read_label(path: Path, space: LabelSpace) -> NDArray[np.uint8]:
-    """Decode a label, an 8-bit grey or a palette PNG of ids, to trainIds (H, W), uint8, `IGNORE_INDEX` for void.
-
-    Raises:
-        BadFile: it cannot be read, is damaged, no PNG, of another mode, to be turned, or holds an id that `space` does
-            not know.
-    """
-    data = _read(path)
-    image = _open(data, ("PNG",))
-    depth = data[_PNG_DEPTH_BYTE]
-    # Pillow stretches grey of fewer than 8 bits to 0..255, so the ids would be lost
-    if not (image.mode == "P" or (image.mode == "L" and depth == 8)):
-        raise BadFile(
-            f"a PNG of mode {image.mode} with {depth} bits: a label is 8-bit grey (or palette), one id per pixel"
-        )
-    orientation = image.getexif().get(Base.Orientation, 1)
-    if orientation != 1:
-        raise BadFile(f"its EXIF data turn it (orientation {orientation}): save the label upright, without EXIF data")
-    ids = np.asarray(image)
-    train_ids = space.lookup()[ids]
-    unknown = np.unique(ids[train_ids < 0])
-    if unknown.size:
-        shown = ", ".join(map(str, unknown[:_SHOWN])) + (", ..." if unknown.size > _SHOWN else "")
-        allowed = f"{min(space.train_id_of)}..{max(space.train_id_of)}"
-        raise BadFile(f"unknown label ids {shown}: ids of {space.name} are {allowed}; take the labels as published")
-    return train_ids.astype(np.uint8)
-
-
-def _read(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """The file's content; raises `BadFile` when it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
         raise BadFile(f"cannot be read ({error.strerror}): check its permissions, or where the link leads") from None
 
 
-def _open(data: bytes, formats: tuple[str, ...]) -> Image.Image:
-    """The decoded picture in the file's own mode."""
+def open_image(data: bytes, formats: tuple[str, ...]) -> Image.Image:
+    """The decoded picture in the file's own mode; raises `BadFile` when it is damaged or of another format."""
     if not data:
         raise BadFile("empty (0 bytes): copy it again")
     try:

@@ -1,113 +1,155 @@
-"""Label spaces: names, colours and trainIds of each data set.
-
-The facts (ids, trainIds, colours) are those that the data sets' authors publish; the Cityscapes table is tested against
-`cityscapesscripts`.
-"""
+"""What the pixels of a data set's label files mean."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BeforeValidator, Field, model_validator
 
-from effiseg.base.schema import IGNORE_INDEX
+from effiseg.base.schema import ignore_index
+from effiseg.base.section import Section
 
-Colour = tuple[int, int, int]
+MOST_ID = 2**16 - 1  # that a label file of 16 bits holds
+UNKNOWN = -1  # in lookup tables: no class, and not void
 
-# the made-up cities of the generated scenes, by which they are known wherever they lie; no city is in two splits
-GENERATED_CITIES = {
-    "train": ("aldermoor", "birkenhalde", "carrowfeld", "dornwick"),
-    "val": ("eschenmark", "farnhollow"),
-}
+Channel = Annotated[int, Field(ge=0, le=255)]
+Id = Annotated[int, Field(ge=0, le=MOST_ID)]
 
 
-@dataclass(frozen=True)
-class LabelSpace:
-    """What the pixels of one data set's label files mean.
+def as_tuple(value: Any) -> Any:
+    """A list, as YAML and JSON have it, as a tuple."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _as_ids(value: Any) -> Any:
+    return (value,) if isinstance(value, int) else as_tuple(value)
+
+
+def _as_colours(value: Any) -> Any:
+    if isinstance(value, list) and value and not isinstance(value[0], list | tuple):
+        value = [value]
+    return as_tuple(value)
+
+
+Colour = Annotated[tuple[Channel, Channel, Channel], BeforeValidator(as_tuple)]
+Ids = Annotated[tuple[Id, ...], BeforeValidator(_as_ids)]
+Colours = Annotated[tuple[Colour, ...], BeforeValidator(_as_colours)]
+
+
+class ClassEntry(Section):
+    """One class: its name, the colour that pictures show it in, and the ids or RGB colours of label files that mean it.
+
+    Without ids and colours, its own colour stands for it in the files.
+    """
+
+    name: Annotated[str, Field(min_length=1)]
+    colour: Colour
+    ids: Ids = ()
+    colours: Colours = ()
+
+
+class Void(Section):
+    """What counts nowhere: these ids, these colours, or everything that no class has (`rest`)."""
+
+    ids: Ids = ()
+    colours: Colours = ()
+    rest: bool = False
+
+
+class LabelSpace(Section):
+    """The classes of a data set in trainId order, and what is void. It travels with whatever predicts them.
 
     Attributes:
-        name: the data set's name.
-        classes: evaluated class names, in trainId order.
-        colours: one RGB colour per class.
-        train_id_of: label file id -> trainId, `IGNORE_INDEX` for void; an id that is not a key is an error in the file.
+        name: the data set's.
+        entries: one per class.
     """
 
     name: str
-    classes: tuple[str, ...]
-    colours: tuple[Colour, ...]
-    train_id_of: dict[int, int]
+    entries: Annotated[tuple[ClassEntry, ...], BeforeValidator(as_tuple), Field(min_length=1, max_length=2**15 - 1)]
+    void: Void = Void()
 
-    def lookup(self) -> NDArray[np.int16]:
-        """Table of 256 entries, label id -> trainId; -1 where the id is not allowed."""
-        table = np.full(256, -1, dtype=np.int16)
-        for label_id, train_id in self.train_id_of.items():
-            table[label_id] = train_id
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Names, in trainId order."""
+        return tuple(entry.name for entry in self.entries)
+
+    @cached_property
+    def colours(self) -> tuple[tuple[int, int, int], ...]:
+        """Of pictures, one RGB colour per class."""
+        return tuple(entry.colour for entry in self.entries)
+
+    @property
+    def by_id(self) -> bool:
+        """Whether label files may hold ids."""
+        return bool(self.entries[0].ids)
+
+    @property
+    def by_colour(self) -> bool:
+        """Whether label files may hold RGB colours."""
+        return bool(self.label_colours[0])
+
+    @cached_property
+    def label_colours(self) -> tuple[tuple[tuple[int, int, int], ...], ...]:
+        """The colours of label files that mean each class; empty ones where files hold ids alone."""
+        return tuple(entry.colours if entry.ids or entry.colours else (entry.colour,) for entry in self.entries)
+
+    @property
+    def ignore_index(self) -> int:
+        """The trainId of void."""
+        return ignore_index(len(self.entries))
+
+    @cached_property
+    def of_id(self) -> NDArray[np.int32]:
+        """Table of 65536 entries, id -> trainId; `UNKNOWN` where the id is not allowed."""
+        table = np.full(MOST_ID + 1, self.ignore_index if self.void.rest else UNKNOWN, dtype=np.int32)
+        table[list(self.void.ids)] = self.ignore_index
+        for train_id, entry in enumerate(self.entries):
+            table[list(entry.ids)] = train_id
         return table
 
+    @cached_property
+    def of_colour(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """The colours that mean something, as sorted `packed` numbers, and the trainId of each."""
+        known = {packed_colour(colour): self.ignore_index for colour in self.void.colours}
+        for train_id, colours in enumerate(self.label_colours):
+            known |= {packed_colour(colour): train_id for colour in colours}
+        keys = sorted(known)
+        return np.array(keys, dtype=np.int32), np.array([known[key] for key in keys], dtype=np.int32)
 
-# (class, its id in *_labelIds.png, colour), in trainId order
-_CITYSCAPES = (
-    ("road", 7, (128, 64, 128)),
-    ("sidewalk", 8, (244, 35, 232)),
-    ("building", 11, (70, 70, 70)),
-    ("wall", 12, (102, 102, 156)),
-    ("fence", 13, (190, 153, 153)),
-    ("pole", 17, (153, 153, 153)),
-    ("traffic light", 19, (250, 170, 30)),
-    ("traffic sign", 20, (220, 220, 0)),
-    ("vegetation", 21, (107, 142, 35)),
-    ("terrain", 22, (152, 251, 152)),
-    ("sky", 23, (70, 130, 180)),
-    ("person", 24, (220, 20, 60)),
-    ("rider", 25, (255, 0, 0)),
-    ("car", 26, (0, 0, 142)),
-    ("truck", 27, (0, 0, 70)),
-    ("bus", 28, (0, 60, 100)),
-    ("train", 31, (0, 80, 100)),
-    ("motorcycle", 32, (0, 0, 230)),
-    ("bicycle", 33, (119, 11, 32)),
-)
-_CITYSCAPES_IDS = range(34)
+    @model_validator(mode="after")
+    def _is_unambiguous(self) -> Self:
+        _refuse_repeated("classes", "name", [[entry.name] for entry in self.entries], self.classes)
+        for kind in ("ids", "colours"):
+            given = [bool(getattr(entry, kind)) for entry in self.entries]
+            if any(given) and not all(given):
+                raise ValueError(
+                    f"class '{self.classes[given.index(False)]}' has no {kind}, but others have: all or none"
+                )
+        names = (*self.classes, "void")
+        _refuse_repeated("ids", "id", [*(entry.ids for entry in self.entries), self.void.ids], names)
+        _refuse_repeated("colours", "colour", [*self.label_colours, self.void.colours], names)
+        return self
 
-_CAMVID = (
-    ("sky", (128, 128, 128)),
-    ("building", (128, 0, 0)),
-    ("pole", (192, 192, 128)),
-    ("road", (128, 64, 128)),
-    ("pavement", (60, 40, 222)),
-    ("tree", (128, 128, 0)),
-    ("sign symbol", (192, 128, 128)),
-    ("fence", (64, 64, 128)),
-    ("car", (64, 0, 128)),
-    ("pedestrian", (64, 64, 0)),
-    ("bicyclist", (0, 128, 192)),
-)
 
-CITYSCAPES = LabelSpace(
-    name="cityscapes",
-    classes=tuple(name for name, _, _ in _CITYSCAPES),
-    colours=tuple(colour for _, _, colour in _CITYSCAPES),
-    train_id_of=dict.fromkeys(_CITYSCAPES_IDS, IGNORE_INDEX)
-    | {label_id: train_id for train_id, (_, label_id, _) in enumerate(_CITYSCAPES)},
-)
-
-CAMVID = LabelSpace(
-    name="camvid",
-    classes=tuple(name for name, _ in _CAMVID),
-    colours=tuple(colour for _, colour in _CAMVID),
-    train_id_of={train_id: train_id for train_id in range(len(_CAMVID))} | {len(_CAMVID): IGNORE_INDEX},
-)
-
-LABEL_SPACES = {"synthetic": CITYSCAPES, "cityscapes": CITYSCAPES, "camvid": CAMVID}  # by data.source
-
-# 1 / ln(1.10 + share) over Cityscapes' training pixels, as printed with the published weighted cross-entropy
-PAPER_WEIGHTS = (
-    2.5959737, 6.741505, 3.5353868, 9.866315, 9.690922, 9.369371, 10.289124, 9.953209, 4.3098087, 9.490392,
-    7.674411, 9.396925, 10.347794, 6.3928986, 10.226673, 10.241072, 10.28059, 10.396977, 10.05567,
-)  # fmt: skip
+def packed_colour(colour: Sequence[int]) -> int:
+    """An RGB colour as one number of 24 bits."""
+    red, green, blue = colour
+    return (red << 16) | (green << 8) | blue
 
 
 def computed_weights(pixel_counts: Sequence[int]) -> list[float]:
     """1 / ln(1.10 + share) of each class (ENet, Paszke et al. 2016) from its training pixels, void left out."""
     counts = np.asarray(pixel_counts, dtype=np.float64)
     return (1 / np.log(1.10 + counts / counts.sum())).tolist()
+
+
+def _refuse_repeated(kind: str, what: str, values: Sequence[Sequence[Any]], owners: Sequence[str]) -> None:
+    taken: dict[Any, str] = {}
+    for owner, own in zip(owners, values, strict=True):
+        for value in own:
+            if value in taken:
+                shown = list(value) if isinstance(value, tuple) else value
+                raise ValueError(f"{what} {shown} stands twice ({taken[value]}, {owner}): {kind} must differ")
+            taken[value] = owner

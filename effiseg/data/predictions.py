@@ -1,4 +1,7 @@
-"""Predicted class maps of a split in one file: a zip archive of grey PNGs of trainIds, one per sample."""
+"""Predicted class maps of a split in one file: a zip archive of grey PNGs of trainIds, one per sample.
+
+They have 8 bits, or 16 where there are more classes than that holds.
+"""
 
 import zipfile
 from collections.abc import Callable, Iterator
@@ -12,7 +15,7 @@ from PIL import Image
 
 from effiseg.base.errors import EffiSegError
 
-ClassMap = NDArray[np.uint8]
+ClassMap = NDArray[np.uint8] | NDArray[np.int16]
 
 
 @contextmanager
@@ -22,7 +25,7 @@ def write_predictions(path: Path) -> Iterator[Callable[[str, ClassMap], None]]:
 
         def add(name: str, classes: ClassMap) -> None:
             png = BytesIO()
-            Image.fromarray(classes).save(png, "png")
+            Image.fromarray(classes if classes.dtype == np.uint8 else classes.astype(np.uint16)).save(png, "png")
             archive.writestr(zipfile.ZipInfo(f"{name}.png"), png.getvalue())  # without a time stamp
 
         yield add

@@ -1,93 +1,49 @@
 """The prepared form of a data set: its index, its arrays, and opening them through memory maps.
 
-A prepared folder holds `index.json` (see `Index`) and, for each split, `images.npy` and `labels.npy`.
+A prepared folder holds `index.json` (see `Index`) and, for what is learned (`train`) and what is scored (`val`),
+`images.npy` and `labels.npy`; where the scored labels differ in size, these stand one after the other in one line.
 """
 
 import mmap
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 
 from effiseg.base.errors import EffiSegError
-from effiseg.data.labels import IGNORE_INDEX, Colour
-
-INDEX_FILE = "index.json"
-IMAGES_FILE = "images.npy"
-LABELS_FILE = "labels.npy"
-
-Count = Annotated[int, Field(ge=0)]
-Side = Annotated[int, Field(gt=0)]
-Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+from effiseg.base.schema import label_type
+from effiseg.data.fit import Fit, frame
+from effiseg.data.index import IMAGES_FILE, INDEX_FILE, LABELS_FILE, Index
+from effiseg.data.labels import LabelSpace
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+@dataclass(frozen=True, eq=False)
+class Ragged(Sequence[NDArray[Any]]):
+    """Labels (H, W) of differing sizes, one after the other in one line of memory.
 
-
-class SplitIndex(_Record):
-    """One split: sample names in the order of the arrays, and pixels per trainId at the labels' own resolution."""
-
-    names: Annotated[tuple[str, ...], Field(min_length=1)]
-    pixel_counts: list[Count]
-    void_pixels: Count
-
-
-class Index(_Record):
-    """The content of `index.json`. `size` and `full_size` are (height, width) of training and of the val labels."""
-
-    format: Literal[2]
-    source: str
-    digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    classes: Annotated[tuple[str, ...], Field(min_length=1)]
-    colours: tuple[Colour, ...]
-    ignore_index: Annotated[int, Field(ge=IGNORE_INDEX, le=IGNORE_INDEX)]
-    size: tuple[Side, Side]
-    full_size: tuple[Side, Side]
-    class_weights: list[Weight]
-    splits: dict[str, SplitIndex]
-
-    @model_validator(mode="after")
-    def _lengths_agree(self) -> Self:
-        if self.splits.keys() != {"train", "val"}:
-            raise ValueError(f"splits are {', '.join(self.splits)}, expected train and val")
-        per_class = [self.colours, self.class_weights, *(split.pixel_counts for split in self.splits.values())]
-        if any(len(values) != len(self.classes) for values in per_class):
-            raise ValueError(f"{len(self.classes)} classes, but another number of colours, weights or counts")
-        return self
-
-
-@dataclass(frozen=True)
-class Rows:
-    """A .npy file of uint8 rows, filled by several processes, each writing rows of its own.
-
-    Rows go through plain writes: on a full disk these raise OSError, where a memory map would die of SIGBUS.
+    Attributes:
+        line: (pixels,), a memory map.
+        sizes: of each label.
     """
 
-    path: Path
-    offset: int
-    shape: tuple[int, ...]
+    line: np.memmap
+    sizes: Sequence[tuple[int, int]]
+    starts: NDArray[np.int64]
 
-    @classmethod
-    def create(cls, path: Path, count: int, shape: tuple[int, ...]) -> Self:
-        """Reserve the file for `count` rows of `shape`; raises OSError when the disk is too small."""
-        path.parent.mkdir(exist_ok=True)
-        array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, *shape))
-        if hasattr(os, "posix_fallocate"):  # too small a disk shows now, not after half an hour
-            with path.open("r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, array.offset + array.nbytes)
-        return cls(path, array.offset, shape)
+    def __len__(self) -> int:
+        return len(self.sizes)
 
-    def write(self, index: int, row: NDArray[np.uint8]) -> None:
-        """Put `row`, of `shape`, at its place; raises OSError when that fails."""
-        with self.path.open("r+b") as file:
-            file.seek(self.offset + index * row.nbytes)
-            file.write(row.tobytes())
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            index = range(*index.indices(len(self)))
+        if not isinstance(index, int | np.integer):
+            return [self[int(each)] for each in index]
+        start, (height, width) = self.starts[index], self.sizes[int(index)]
+        return self.line[start : start + height * width].reshape(height, width)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,25 +51,38 @@ class Split:
     """One split's samples.
 
     Attributes:
-        images: (N, 3, H, W) uint8, RGB, at the training size.
-        labels: uint8 trainIds, 255 = ignore; (N, H, W) for train, (N, H0, W0) at full resolution for val.
+        images: (N, 3, H, W) uint8, RGB, at the training size, to which `fit` brought them.
+        labels: trainIds and the index of void; (N, H, W) for train and (N, H0, W0) at their own resolution for val;
+            `Ragged` where that differs.
         names: N sample names.
+        groups: of each the group (drive, city, sequence) that it is from, and its frame there.
     """
 
     images: np.memmap
-    labels: np.memmap
+    labels: np.memmap | Ragged
     names: tuple[str, ...]
+    groups: tuple[tuple[str, int], ...] = ()
+    fit: Fit = "squash"
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def read(self, indices: Sequence[int]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Copies of the images and labels at `indices`; no more of the files stays in this process's memory."""
+    def read(self, indices: Sequence[int]) -> tuple[NDArray[np.uint8], Any]:
+        """Copies of the images and labels at `indices`; no more of the files stays in this process's memory.
+
+        Labels are an array (n, H, W), or a list of arrays where their sizes differ.
+        """
         rows = list(indices)
-        copies = self.images[rows], self.labels[rows]
-        for array in (self.images, self.labels):
+        labels = self.labels[rows]
+        copies = self.images[rows], [label.copy() for label in labels] if isinstance(labels, list) else labels
+        for array in (self.images, self.labels.line if isinstance(self.labels, Ragged) else self.labels):
             _forget_pages(array)
         return copies
+
+    def frame(self, index: int) -> tuple[int, int]:
+        """The whole image's (H, W) in pixels of the label at `index`, which is its upper left part."""
+        height, width = self.labels[index].shape
+        return frame((height, width), (self.images.shape[2], self.images.shape[3]), self.fit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,30 +90,53 @@ class Prepared:
     """A prepared data set, opened for reading.
 
     Attributes:
+        title: the data set's, for reports.
         digest: sha256 of the content; equal wherever and by however many processes it was prepared.
-        size: (H, W) of all images and of the training labels.
-        full_size: (H0, W0) of the val labels.
+        table: the fingerprint of the data set's table.
+        space: classes and what label files mean.
+        size: (H, W) of all images and of the training labels, to which `fit` brought them.
+        label_sizes: (H0, W0) of the val labels, one for each or, where all are alike, one.
         class_weights: one per class, for the weighted losses.
         pixel_counts: split -> pixels per trainId, counted on the labels before resizing.
         void_pixels: split -> ignored pixels, counted likewise.
+        used: what is learned (`train`) and what is scored (`val`) -> splits of the data set.
+        generated: the pictures are no photographs.
+        paper: the EffiSeg paper's numbers are of this data set.
     """
 
     path: Path
-    source: str
+    title: str
     digest: str
-    classes: tuple[str, ...]
-    colours: tuple[Colour, ...]
+    table: str
+    space: LabelSpace
     size: tuple[int, int]
-    full_size: tuple[int, int]
+    fit: Fit
+    label_sizes: Sequence[tuple[int, int]]
     class_weights: list[float]
     pixel_counts: dict[str, list[int]]
     void_pixels: dict[str, int]
+    used: dict[str, tuple[str, ...]]
+    generated: bool
+    paper: bool
     train: Split
     val: Split
 
     @property
+    def source(self) -> str:
+        """The data set's name."""
+        return self.space.name
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.space.classes
+
+    @property
+    def colours(self) -> tuple[tuple[int, int, int], ...]:
+        return self.space.colours
+
+    @property
     def num_classes(self) -> int:
-        return len(self.classes)
+        return len(self.space.classes)
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -156,17 +148,21 @@ class Prepared:
         index = _read_index(path)
         return cls(
             path=path,
-            source=index.source,
+            title=index.title,
             digest=index.digest,
-            classes=index.classes,
-            colours=index.colours,
+            table=index.table,
+            space=index.space,
             size=index.size,
-            full_size=index.full_size,
+            fit=index.fit,
+            label_sizes=index.label_sizes,
             class_weights=index.class_weights,
             pixel_counts={name: split.pixel_counts for name, split in index.splits.items()},
             void_pixels={name: split.void_pixels for name, split in index.splits.items()},
-            train=_open_split(path / "train", index.splits["train"].names, index.size, index.size),
-            val=_open_split(path / "val", index.splits["val"].names, index.size, index.full_size),
+            used={name: split.splits for name, split in index.splits.items()},
+            generated=index.generated,
+            paper=index.paper,
+            train=_open_split(path / "train", index, "train", [index.size]),
+            val=_open_split(path / "val", index, "val", index.label_sizes),
         )
 
 
@@ -191,21 +187,26 @@ def _read_index(path: Path) -> Index:
         raise _unusable(file, f"{'.'.join(map(str, first['loc']))} {first['msg']}") from None
 
 
-def _open_split(folder: Path, names: tuple[str, ...], size: tuple[int, int], label_size: tuple[int, int]) -> Split:
-    images = _open_array(folder / IMAGES_FILE, (len(names), 3, *size))
-    labels = _open_array(folder / LABELS_FILE, (len(names), *label_size))
-    return Split(images, labels, names)
+def _open_split(folder: Path, index: Index, role: str, sizes: Sequence[tuple[int, int]]) -> Split:
+    split, dtype = index.splits[role], label_type(len(index.space.classes))
+    images = _open_array(folder / IMAGES_FILE, (len(split.names), 3, *index.size), "uint8")
+    if len(sizes) == 1:
+        labels: np.memmap | Ragged = _open_array(folder / LABELS_FILE, (len(split.names), *sizes[0]), dtype)
+    else:
+        starts = np.cumsum([0, *(height * width for height, width in sizes)])
+        labels = Ragged(_open_array(folder / LABELS_FILE, (int(starts[-1]),), dtype), sizes, starts)
+    return Split(images, labels, split.names, split.groups, index.fit)
 
 
-def _open_array(file: Path, shape: tuple[int, ...]) -> np.memmap:
+def _open_array(file: Path, shape: tuple[int, ...], dtype: str) -> np.memmap:
     try:
         array = np.lib.format.open_memmap(file, mode="r")
     except OSError as error:
         raise _unusable(file, error.strerror) from None
     except (ValueError, EOFError, TypeError, OverflowError) as error:  # a damaged header, or fewer bytes than it says
         raise _unusable(file, str(error)) from None
-    if array.dtype != np.uint8 or array.shape != shape or not array.flags.c_contiguous:
-        raise _unusable(file, f"{array.dtype} of shape {array.shape}, expected uint8 of shape {shape}")
+    if array.dtype != dtype or array.shape != shape or not array.flags.c_contiguous:
+        raise _unusable(file, f"{array.dtype} of shape {array.shape}, expected {dtype} of shape {shape}")
     return array
 
 

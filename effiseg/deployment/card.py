@@ -7,7 +7,8 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from effiseg.base.errors import EffiSegError
-from effiseg.data.labels import LABEL_SPACES, Colour, LabelSpace
+from effiseg.data.fit import Fit
+from effiseg.data.labels import LabelSpace
 
 PREFIX = "effiseg."  # of the keys in an ONNX file's metadata
 
@@ -18,8 +19,8 @@ class Card(BaseModel):
     Attributes:
         experiment: the row, trained with `seed` at `git_commit` on the prepared data of `data_digest`.
         miou: on the validation split at full label resolution, after the last epoch, as a fraction.
-        source: the data set, whose label space is that of the predictions.
-        size: (height, width) that the network was trained at.
+        space: the data set's classes, and what its label files hold.
+        size: (height, width) that the network was trained at, to which `fit` brings a picture of another shape.
         mean: of RGB in [0, 1], with `std`; the ONNX file normalises by itself, the checkpoint's processor does it.
     """
 
@@ -30,10 +31,9 @@ class Card(BaseModel):
     git_commit: str
     data_digest: str
     miou: float
-    source: str
+    space: LabelSpace
     size: tuple[int, int]
-    classes: tuple[str, ...]
-    colours: tuple[Colour, ...]
+    fit: Fit
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
@@ -43,13 +43,18 @@ class Card(BaseModel):
         return f"{self.experiment}-{self.seed}"
 
     @property
-    def space(self) -> LabelSpace:
-        """The label space of the predictions."""
-        return LABEL_SPACES[self.source]
+    def source(self) -> str:
+        """The data set's name."""
+        return self.space.name
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.space.classes
 
     def to_metadata(self) -> dict[str, str]:
-        """The fields as ONNX keeps them: text by key, each value in JSON."""
-        return {f"{PREFIX}{key}": json.dumps(value) for key, value in self.model_dump(mode="json").items()}
+        """The fields as ONNX keeps them: text by key, each value in JSON; and plainly what other programs look for."""
+        plain = {"source": self.source, "classes": self.classes, "colours": self.space.colours}
+        return {f"{PREFIX}{key}": json.dumps(value) for key, value in (self.model_dump(mode="json") | plain).items()}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], origin: str) -> Self:
@@ -59,27 +64,24 @@ class Card(BaseModel):
             EffiSegError: a field is missing or damaged; the file is none that EffiSeg exported.
         """
         try:
-            ours = {key: json.loads(text) for key, text in metadata.items() if key.startswith(PREFIX)}
+            ours = {key: json.loads(metadata[PREFIX + key]) for key in cls.model_fields if PREFIX + key in metadata}
         except ValueError:
             ours = {}
-        return cls.checked({key.removeprefix(PREFIX): value for key, value in ours.items()}, origin)
+        return cls.checked(ours, origin)
 
     @classmethod
     def checked(cls, fields: Any, origin: str) -> Self:
         """The card with these fields.
 
         Raises:
-            EffiSegError: a field is missing or wrong, or the data set is not known.
+            EffiSegError: a field is missing or wrong.
         """
         try:
-            card = cls.model_validate(fields)
+            return cls.model_validate(fields)
         except ValidationError as error:
             problem = error.errors()[0]
             reason = f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
-        else:
-            if card.source in LABEL_SPACES and card.classes == card.space.classes:
-                return card
-            reason = f"classes of an unknown data set '{card.source}'"
         raise EffiSegError(
-            f"{origin}: not a file that EffiSeg exported ({reason}); write one with `python -m effiseg export RUN`"
+            f"{origin}: not a file that this version of EffiSeg exported ({reason}); write one with `python -m effiseg "
+            "export RUN`"
         )

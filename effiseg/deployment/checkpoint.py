@@ -7,9 +7,8 @@ from transformers.models.segformer.image_processing_pil_segformer import Segform
 
 from effiseg.base.errors import EffiSegError
 from effiseg.deployment.card import Card
-from effiseg.models.segformer import Segmenter, load_model, save_model
+from effiseg.models.segformer import CONFIG_FILE, Segmenter, load_model, save_model
 
-CONFIG_FILE = "config.json"
 CARD_KEY = "effiseg_card"  # in config.json
 
 

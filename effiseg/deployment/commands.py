@@ -58,7 +58,7 @@ def predict_pictures(arguments: argparse.Namespace) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EffiSegError(f"--out {folder}: cannot be a folder ({error.strerror}); choose another") from None
-    predictor = Predictor(network, card.size, device, flip=arguments.flip, zoom=arguments.zoom)
+    predictor = Predictor(network, card.size, card.fit, device, flip=arguments.flip, zoom=arguments.zoom)
     start = time.perf_counter()
     answer = predict(predictor, card.space, outputs, truths)
     seconds = time.perf_counter() - start

@@ -173,14 +173,15 @@ def _compare(
     confusion = {name: torch.zeros(len(classes), len(classes), dtype=torch.int64) for name in networks}
     changed, pixels = dict.fromkeys(networks, 0), 0
     for start in tqdm(range(0, len(split), batch_size), desc="compare", unit="batch", leave=False):
-        images, labels = (
-            torch.from_numpy(array) for array in split.read(range(start, min(start + batch_size, len(split))))
-        )
+        batch = range(start, min(start + batch_size, len(split)))
+        pictures, labels = split.read(batch)
+        images = torch.from_numpy(pictures)
         logits = {name: network(images.to(devices[name])).float() for name, network in networks.items()}
-        for i, label in enumerate(labels):
+        for i, (index, array) in enumerate(zip(batch, labels, strict=True)):
+            label, frame = torch.from_numpy(array), split.frame(index)
             reference: Tensor | None = None
             for name, each in logits.items():
-                prediction = predict_classes(each[i : i + 1], label.shape)[0].cpu()
+                prediction = predict_classes(each[i : i + 1], label.shape, frame)[0].cpu()
                 reference = prediction if reference is None else reference
                 confusion[name] += confusion_matrix(prediction, label, len(classes))
                 changed[name] += int((prediction != reference).sum())

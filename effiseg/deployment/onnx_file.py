@@ -16,6 +16,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_
 from torch import Tensor, nn
 
 from effiseg.base.errors import EffiSegError
+from effiseg.base.schema import label_type
 from effiseg.deployment.card import Card
 from effiseg.deployment.graph_export import export_onnx
 
@@ -52,7 +53,7 @@ class OnnxSegmenter(nn.Module):
         return self._run("logits", images)
 
     def classes(self, images: Tensor) -> Tensor:
-        """RGB pixels uint8 (N, 3, H, W) -> class map uint8 (N, H, W)."""
+        """RGB pixels uint8 (N, 3, H, W) -> class map (N, H, W) of `label_type`."""
         return self._run("classes", images)
 
     def _run(self, output: str, images: Tensor) -> Tensor:
@@ -70,14 +71,14 @@ class _WithClasses(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.network(images)
         upsampled = F.interpolate(logits, size=images.shape[2:], mode="bilinear", align_corners=False)
-        return upsampled.argmax(dim=1).to(torch.uint8), logits
+        return upsampled.argmax(dim=1).to(getattr(torch, label_type(logits.shape[1]))), logits
 
 
 def write_float32(network: nn.Module, path: Path, card: Card, *, graphs: Path | None = None) -> None:
     """Write one self-contained file.
 
-    Input `images`: uint8 (N, 3, H, W), RGB. Outputs `classes`: uint8 trainIds (N, H, W), and `logits`: float32
-    (N, classes, H/4, W/4). Batch and size are free, from 32 pixels a side.
+    Input `images`: uint8 (N, 3, H, W), RGB. Outputs `classes`: trainIds (N, H, W) of `label_type`, and `logits`:
+    float32 (N, classes, H/4, W/4). Batch and size are free, from 32 pixels a side.
 
     Args:
         network: uint8 images to logits, on the CPU; best a deployed form.

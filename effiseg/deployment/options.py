@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +11,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from effiseg.base.errors import EffiSegError
-from effiseg.data.images import BadFile, read_image, read_label
+from effiseg.base.schema import Data
+from effiseg.data.images import BadFile, read_image
+from effiseg.data.label_files import read_label
 from effiseg.data.labels import LabelSpace
 from effiseg.data.prepared import Prepared
 from effiseg.deployment.card import Card
@@ -29,19 +31,18 @@ OPTIONS = {
 }
 
 
-def validation_pairs(data: Prepared, root: Path, held_out: Sequence[str]) -> list[Pair]:
-    """The raw pictures and labels of the validation split, in the order of the prepared ones.
-
-    Args:
-        held_out: as `data.held_out` of params.yaml.
+def validation_pairs(data: Prepared, settings: Data) -> list[Pair]:
+    """The raw pictures and labels of what is scored, in the order of the prepared ones.
 
     Raises:
         EffiSegError: they are not there any more.
     """
-    listed = {pair.name: pair for pair in list_pairs(data.source, root, held_out).pairs.get("val", [])}  # type: ignore[arg-type]
+    listed = {pair.name: pair for pair in list_pairs(settings).pairs.get("val", [])}
     missing = [name for name in data.val.names if name not in listed]
     if missing:
-        raise EffiSegError(f"data.root {root}: no picture {missing[0]}, which the prepared data hold; run `dvc repro`")
+        raise EffiSegError(
+            f"data.root {settings.root}: no picture {missing[0]}, which the prepared data hold; run `dvc repro`"
+        )
     return [listed[name] for name in data.val.names]
 
 
@@ -49,7 +50,10 @@ def measure_options(
     network: torch.nn.Module, card: Card, pairs: Sequence[Pair], device: torch.device
 ) -> list[dict[str, object]]:
     """For each of `OPTIONS`: option, miou at the labels' resolution, and ms per picture, decoded, to its class map."""
-    predictors = {name: Predictor(network, card.size, device, **settings) for name, settings in OPTIONS.items()}  # type: ignore[arg-type]
+    predictors = {
+        name: Predictor(network, card.size, card.fit, device, **settings)  # type: ignore[arg-type]
+        for name, settings in OPTIONS.items()
+    }
     classes = len(card.classes)
     confusion = {name: torch.zeros(classes, classes, dtype=torch.int64) for name in OPTIONS}
     seconds: dict[str, list[float]] = {name: [] for name in OPTIONS}
@@ -81,7 +85,7 @@ def show_scenes(predictor: Predictor, space: LabelSpace, pairs: Sequence[Pair], 
     return side_by_side(rows, space)
 
 
-def _read(pair: Pair, space: LabelSpace) -> tuple[Image.Image, NDArray[np.uint8]]:
+def _read(pair: Pair, space: LabelSpace) -> tuple[Image.Image, NDArray[Any]]:
     """A pair that was sound when the data were prepared."""
     path = pair.image
     try:

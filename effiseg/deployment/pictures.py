@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,36 +19,24 @@ _TEXT = 14  # pixels of the legend's letters
 _NARROWEST = 360  # pixels of a legend; a narrower picture stands above its left part
 
 
-def coloured(classes: NDArray[np.uint8], colours: Sequence[Colour]) -> Image.Image:
+def coloured(classes: NDArray[Any], colours: Sequence[Colour]) -> Image.Image:
     """trainIds (H, W) as RGB in the data set's colours; what is no class is black."""
-    palette = np.zeros((256, 3), dtype=np.uint8)
-    palette[: len(colours)] = colours
-    return Image.fromarray(palette[classes])
+    palette = np.array([*colours, (0, 0, 0)], dtype=np.uint8)
+    return Image.fromarray(palette[classes.clip(max=len(colours))])
 
 
-def overlay(picture: Image.Image, classes: NDArray[np.uint8], space: LabelSpace) -> Image.Image:
+def overlay(picture: Image.Image, classes: NDArray[Any], space: LabelSpace) -> Image.Image:
     """The colours of trainIds (H, W) laid over a picture (H, W), with a legend of the classes found below."""
     blended = Image.blend(picture, coloured(classes, space.colours), _OPACITY)
     return _above_legend([[blended]], [classes], space)
 
 
-def side_by_side(
-    rows: Sequence[tuple[Image.Image, NDArray[np.uint8], NDArray[np.uint8]]], space: LabelSpace
-) -> Image.Image:
+def side_by_side(rows: Sequence[tuple[Image.Image, NDArray[Any], NDArray[Any]]], space: LabelSpace) -> Image.Image:
     """A line for each picture with its prediction and its truth, both trainIds (H, W), and one legend below."""
     tiles = [
         [picture, coloured(found, space.colours), coloured(truth, space.colours)] for picture, found, truth in rows
     ]
     return _above_legend(tiles, [classes for _, found, truth in rows for classes in (found, truth)], space)
-
-
-def label_file(classes: NDArray[np.uint8], space: LabelSpace) -> Image.Image:
-    """trainIds (H, W) as the official ids of the data set, which its evaluation takes: a grey picture of 8 bits."""
-    ids = np.zeros(256, dtype=np.uint8)
-    for label_id, train_id in space.train_id_of.items():
-        if train_id < len(space.classes):
-            ids[train_id] = label_id
-    return Image.fromarray(ids[classes])
 
 
 def write_png(image: Image.Image, path: Path) -> None:
@@ -67,7 +56,7 @@ def write_png(image: Image.Image, path: Path) -> None:
         ) from None
 
 
-def _above_legend(rows: list[list[Image.Image]], maps: list[NDArray[np.uint8]], space: LabelSpace) -> Image.Image:
+def _above_legend(rows: list[list[Image.Image]], maps: list[NDArray[Any]], space: LabelSpace) -> Image.Image:
     found = sorted(set().union(*(np.unique(each).tolist() for each in maps)) & set(range(len(space.classes))))
     across = max(sum(tile.width + _GAP for tile in tiles) - _GAP for tiles in rows)
     legend = _legend([space.classes[i] for i in found], [space.colours[i] for i in found], max(across, _NARROWEST))

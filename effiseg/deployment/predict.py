@@ -6,9 +6,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
@@ -16,9 +15,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from effiseg.base.errors import EffiSegError
-from effiseg.data.images import BadFile, read_image, read_label
+from effiseg.data.images import BadFile, read_image
+from effiseg.data.label_files import label_image, read_label
 from effiseg.data.labels import LabelSpace
-from effiseg.deployment.pictures import label_file, overlay, side_by_side, write_png
+from effiseg.deployment.pictures import overlay, side_by_side, write_png
 from effiseg.deployment.predictor import Predictor
 from effiseg.deployment.targets import Target
 from effiseg.evaluation.metrics import confusion_matrix, scores
@@ -65,7 +65,7 @@ def predict(
     Args:
         space: of the predictions.
         outputs: picture -> files of its overlay, which is side by side with the truth where that is known, and of its
-            label file, with the data set's official ids.
+            label file, with the data set's own ids or colours.
         truths: picture -> label file.
     """
     answer = Answer(torch.zeros(len(space.classes), len(space.classes), dtype=torch.int64))
@@ -126,7 +126,7 @@ class _Job:
 
     path: Path
     picture: Image.Image
-    found: NDArray[np.uint8]
+    found: NDArray[Any]
 
 
 def _listed(problems: Sequence[str]) -> str:
@@ -180,11 +180,11 @@ def _write(job: _Job, target: Target, truth: Path | None, space: LabelSpace) -> 
             sheet = side_by_side([(job.picture, job.found, expected)], space)
     write_png(sheet, target.overlay)
     if target.label is not None:
-        write_png(label_file(job.found, space), target.label)
+        write_png(label_image(job.found, space), target.label)
     return confusion, bad_truth
 
 
-def _read_truth(path: Path, shape: tuple[int, ...], space: LabelSpace) -> NDArray[np.uint8]:
+def _read_truth(path: Path, shape: tuple[int, ...], space: LabelSpace) -> NDArray[Any]:
     truth = read_label(path, space)
     if truth.shape != shape:
         raise BadFile(f"{truth.shape[1]}x{truth.shape[0]}, but its picture, upright, is {shape[1]}x{shape[0]}")

@@ -1,6 +1,7 @@
 """A network's answer for pictures of any size."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,18 +10,19 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from effiseg.data.fit import Fit, fit_picture, frame
 from effiseg.evaluation.evaluate import predict_classes
 
 _GRID = 4  # pixels per logit, along a side
 
 
 class Predictor:
-    """Class maps of pictures of any size: scaled to the size of the training, as `prepare` scales them whatever their
-    shape, and the logits scaled back.
+    """Class maps of pictures of any size: brought to the size of the training as `prepare` does, and the logits back.
 
     Args:
         network: uint8 images (N, 3, H, W) to logits (N, classes, H/4, W/4), on `device`.
         size: (height, width) of the training.
+        fit: how a picture of another shape is brought there.
         flip: whether to average the logits with those of the mirrored picture.
         zoom: above 1, the picture is scaled to this many times the training size a side, and cut into windows of the
             training size that overlap by half; where they overlap, logits are averaged.
@@ -30,24 +32,27 @@ class Predictor:
         self,
         network: nn.Module,
         size: tuple[int, int],
+        fit: Fit,
         device: torch.device,
         *,
         flip: bool = False,
         zoom: float = 1.0,
     ) -> None:
-        self.network, self.size, self.device = network, size, device
+        self.network, self.size, self.fit, self.device = network, size, fit, device
         self.flip, self.zoom = flip, zoom
 
-    def __call__(self, pictures: Sequence[Image.Image]) -> list[NDArray[np.uint8]]:
+    def __call__(self, pictures: Sequence[Image.Image]) -> list[NDArray[Any]]:
         """RGB pictures of any sizes -> trainIds (H, W) of each, at its own size."""
         if not pictures:
             return []
-        images = np.stack([self._scaled(picture) for picture in pictures])
+        whole = (_zoomed(self.size[0], self.zoom), _zoomed(self.size[1], self.zoom))
+        images = np.stack([fit_picture(picture, whole, self.fit) for picture in pictures])
         logits = self.logits(torch.from_numpy(images).permute(0, 3, 1, 2).to(self.device))
         # one picture at a time: logits at a camera's resolution are the largest tensors of all
+        shapes = [(picture.height, picture.width) for picture in pictures]
         return [
-            predict_classes(single, (picture.height, picture.width))[0].cpu().numpy()
-            for picture, single in zip(pictures, logits.split(1), strict=True)
+            predict_classes(single, shape, frame(shape, whole, self.fit))[0].cpu().numpy()
+            for shape, single in zip(shapes, logits.split(1), strict=True)
         ]
 
     @torch.inference_mode()
@@ -57,10 +62,6 @@ class Predictor:
         if self.flip:
             logits = (logits + self._slide(images.flip(-1)).flip(-1)) / 2
         return logits
-
-    def _scaled(self, picture: Image.Image) -> NDArray[np.uint8]:
-        height, width = (_zoomed(side, self.zoom) for side in self.size)
-        return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
 
     def _slide(self, images: Tensor) -> Tensor:
         """The mean of the logits of all windows that cover the images; one window is all there is without a zoom."""

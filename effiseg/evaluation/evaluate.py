@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from effiseg.base.schema import ignore_index, label_type
 from effiseg.data.prepared import Split
 from effiseg.evaluation.metrics import Scores, confusion_matrix, scores
 
@@ -74,7 +75,7 @@ def evaluate(
             is the fastest.
         across_processes: each process of torch.distributed counts its share of the images, and the counts are summed;
             all of them must call.
-        on_prediction: gets each image's index and class map (H, W), uint8, at its labels' full resolution.
+        on_prediction: gets each image's index and class map (H, W) at its labels' full resolution.
     """
     was_training = model.training
     model.eval()
@@ -85,14 +86,17 @@ def evaluate(
     starts = range(0, len(indices), batch_size)
     for start in tqdm(starts, desc="evaluate", unit="batch", disable=not progress, leave=False):
         batch = indices[start : start + batch_size]
-        images, labels = (torch.from_numpy(array).to(device) for array in split.read(batch))
-        logits = model(images).float()
-        quarter_labels = F.interpolate(labels[:, None], size=logits.shape[2:], mode="nearest")[:, 0]
-        confusion[-1] += confusion_matrix(predict_classes(logits, logits.shape[2:]), quarter_labels, len(classes))
+        images, labels = split.read(batch)
+        logits = model(torch.from_numpy(images).to(device)).float()
+        quarters = predict_classes(logits, logits.shape[2:])
         # one image at a time: full-resolution logits are the largest tensors of all
-        for index, image_logits, image_labels in zip(batch, logits, labels, strict=True):
-            prediction = predict_classes(image_logits[None], image_labels.shape)[0]
-            confusion[index] = confusion_matrix(prediction, image_labels, len(classes))
+        for index, image_logits, quarter, label in zip(batch, logits, quarters, labels, strict=True):
+            truth, frame = torch.from_numpy(label).to(device), split.frame(index)
+            confusion[-1] += confusion_matrix(
+                quarter, _on_grid(truth, frame, quarter.shape, len(classes)), len(classes)
+            )
+            prediction = predict_classes(image_logits[None], truth.shape, frame)[0]
+            confusion[index] = confusion_matrix(prediction, truth, len(classes))
             on_prediction(index, prediction)
     if world > 1:
         torch.distributed.all_reduce(confusion)
@@ -101,18 +105,38 @@ def evaluate(
     return Evaluation(confusion[:-1], confusion[-1], classes)
 
 
-def predict_classes(logits: Tensor, size: Sequence[int]) -> Tensor:
-    """Logits (N, C, h, w) -> class map (N, H, W) uint8 at `size`, upsampled bilinearly before the argmax.
+def predict_classes(logits: Tensor, size: Sequence[int], frame: Sequence[int] | None = None) -> Tensor:
+    """Logits (N, C, h, w) -> class map (N, H, W) of `label_type` at `size`, upsampled bilinearly before the argmax.
+
+    Args:
+        frame: what the logits cover in pixels of the class map, which is its upper left part; the whole by default.
 
     One class after the other against the best so far: the upsampled logits of all classes never exist together.
     """
-    best, classes = logits.new_full((len(logits), 1, *size), -torch.inf), logits.new_zeros(1, dtype=torch.uint8)
-    classes = classes.expand(best.shape).contiguous()
+    height, width = size
+    best = logits.new_full((len(logits), 1, height, width), -torch.inf)
+    classes = torch.zeros_like(best, dtype=getattr(torch, label_type(logits.shape[1])))
     for index, logit in enumerate(logits.split(1, dim=1)):
-        upsampled = F.interpolate(logit, size=tuple(size), mode="bilinear", align_corners=False)
+        upsampled = F.interpolate(logit, size=tuple(frame or size), mode="bilinear", align_corners=False)
+        upsampled = upsampled[..., :height, :width]
         classes.masked_fill_(upsampled > best, index)
         torch.maximum(best, upsampled, out=best)
     return classes[:, 0]
+
+
+def shrink_labels(labels: Tensor, size: Sequence[int]) -> Tensor:
+    """Labels (N, H, W) at `size`, by the nearest pixel."""
+    if labels.dtype == torch.uint8:
+        return F.interpolate(labels[:, None], size=tuple(size), mode="nearest")[:, 0]
+    return F.interpolate(labels[:, None].float(), size=tuple(size), mode="nearest")[:, 0].to(labels.dtype)
+
+
+def _on_grid(label: Tensor, frame: Sequence[int], grid: Sequence[int], classes: int) -> Tensor:
+    """A label (H, W), in its frame with void beside it, on the logits' grid."""
+    beside = (0, frame[1] - label.shape[1], 0, frame[0] - label.shape[0])
+    if any(beside):
+        label = F.pad(label, beside, value=ignore_index(classes))
+    return shrink_labels(label[None], grid)[0]
 
 
 def _rank_and_world() -> tuple[int, int]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from effiseg.base.schema import IGNORE_INDEX
+from effiseg.base.schema import IGNORE_INDEX, ignore_index
 
 
 def confusion_matrix(predictions: Tensor, labels: Tensor, classes: int) -> Tensor:
@@ -15,7 +15,7 @@ def confusion_matrix(predictions: Tensor, labels: Tensor, classes: int) -> Tenso
 
     Args:
         predictions: trainIds of any integer type and shape.
-        labels: trainIds and `IGNORE_INDEX`, same shape.
+        labels: trainIds and the classes' `ignore_index`, same shape.
 
     Returns:
         (classes, classes) int64, rows are the truth.
@@ -26,10 +26,13 @@ def confusion_matrix(predictions: Tensor, labels: Tensor, classes: int) -> Tenso
     if predictions.shape != labels.shape:
         raise ValueError(f"predictions of shape {tuple(predictions.shape)}, labels of shape {tuple(labels.shape)}")
     # ignored pixels are counted too, in rows of their own that are cut off: faster than to select the others first
-    pairs = labels.flatten().to(torch.int32, copy=True).mul_(classes).add_(predictions.flatten())
-    counts = torch.bincount(pairs, minlength=(IGNORE_INDEX + 1) * classes)
-    if counts[classes**2 : IGNORE_INDEX * classes].any():
-        raise ValueError(f"labels hold other ids than 0 to {classes - 1} and {IGNORE_INDEX}")
+    void = ignore_index(classes)
+    rows = labels.flatten().to(torch.int32, copy=True)
+    if void > IGNORE_INDEX:  # so many rows would stand empty between
+        rows[rows == void] = void = classes
+    counts = torch.bincount(rows.mul_(classes).add_(predictions.flatten()), minlength=(void + 1) * classes)
+    if counts[classes**2 : void * classes].any() or len(counts) > (void + 1) * classes:
+        raise ValueError(f"labels hold other ids than 0 to {classes - 1} and {ignore_index(classes)}")
     return counts[: classes**2].reshape(classes, classes)
 
 

@@ -1,8 +1,8 @@
 """Losses against the labels.
 
-Shapes throughout: logits (N, C, H, W) of any float type, computed in float32; labels (N, H, W) uint8 or int64 with
-trainIds and `IGNORE_INDEX`; the result is a float32 scalar. A batch without a valid pixel gives 0 with gradient 0.
-Where several processes train, the batch is that of all of them together.
+Shapes throughout: logits (N, C, H, W) of any float type, computed in float32; labels (N, H, W) of whole numbers,
+trainIds and the classes' `ignore_index`; the result is a float32 scalar. A batch without a valid pixel gives 0 with
+gradient 0. Where several processes train, the batch is that of all of them together.
 """
 
 import torch
@@ -10,15 +10,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from effiseg.base.device import full_precision
-from effiseg.base.schema import IGNORE_INDEX
+from effiseg.base.schema import ignore_index
 from effiseg.losses.processes import total
 
 
 def weighted_cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor) -> Tensor:
     """Cross-entropy, the mean over valid pixels weighted by their class: sum w_y * -log p_y / sum w_y."""
     labels = labels.long()
-    loss = F.cross_entropy(logits.float(), labels, class_weights, ignore_index=IGNORE_INDEX, reduction="sum")
-    valid = labels != IGNORE_INDEX
+    void = ignore_index(logits.shape[1])
+    loss = F.cross_entropy(logits.float(), labels, class_weights, ignore_index=void, reduction="sum")
+    valid = labels != void
     weight = (class_weights[labels.where(valid, 0)] * valid).sum()
     # clamped: without a valid pixel both sums are 0
     return total(loss) / total(weight).clamp_min(class_weights.min())
@@ -52,7 +53,7 @@ def _sums(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Per class over all processes' valid pixels: sum pg, sum p (both float32) and sum g (int64), each (C,)."""
     classes = logits.shape[1]
     labels = labels.long()
-    valid = labels != IGNORE_INDEX
+    valid = labels != ignore_index(classes)
     probabilities = logits.float().softmax(dim=1)
     # no one-hot labels: the overlap needs only each pixel's probability of its own class; and no selection by a mask,
     # whose size a GPU would have to report first: void pixels are summed up in a bin of their own, which is dropped
@@ -73,7 +74,7 @@ def _mean_of_present(per_class: Tensor, actual: Tensor) -> Tensor:
 def focal_loss(logits: Tensor, labels: Tensor, alpha: Tensor, gamma: float) -> Tensor:
     """Focal loss (Lin et al. 2017): -alpha_y (1 - p_y)^gamma log p_y, the mean over valid pixels; alpha (C,)."""
     labels = labels.long()
-    valid = labels != IGNORE_INDEX
+    valid = labels != ignore_index(logits.shape[1])
     index = labels.where(valid, 0)
     log_p = logits.float().log_softmax(dim=1).gather(1, index[:, None])[:, 0]
     # clamped: rounding may push p past 1, and powers below 1 have no finite slope at 0

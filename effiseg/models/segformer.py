@@ -24,6 +24,7 @@ from effiseg.weights.layouts import load_strictly, to_transformers
 
 logging.disable_progress_bar()  # saving one small file needs no bar, least of all inside that of the training
 
+CONFIG_FILE = "config.json"  # of a model folder
 VARIANTS: dict[str, dict[str, object]] = {
     "b0": {"hidden_sizes": [32, 64, 160, 256], "depths": [2, 2, 2, 2], "decoder_hidden_size": 256},
     "b2": {"hidden_sizes": [64, 128, 320, 512], "depths": [3, 4, 6, 3], "decoder_hidden_size": 768},
@@ -149,7 +150,7 @@ def read_model_config(folder: Path) -> tuple[Model, list[str]]:
     Raises:
         EffiSegError: the file is missing, damaged, or was not written by EffiSeg.
     """
-    path = folder / "config.json"
+    path = folder / CONFIG_FILE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         names = content["id2label"]

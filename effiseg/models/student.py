@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from effiseg.base.config import PARAMS_FILE, load_config
-from effiseg.data.labels import LABEL_SPACES
 from effiseg.models.segformer import Segmenter, build_model
 
 
@@ -15,5 +14,7 @@ def build_student(row: str, params: Path = PARAMS_FILE) -> Segmenter:
     Raises:
         EffiSegError: params.yaml is missing or wrong, or has no such row.
     """
+    from effiseg.data.dataset import open_dataset  # what only measures networks does without
+
     config = load_config(params)
-    return build_model(config.row(row).model, LABEL_SPACES[config.data.source].classes).eval()
+    return build_model(config.row(row).model, open_dataset(config.data.source).space.classes).eval()

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from effiseg.base.schema import IGNORE_INDEX
+from effiseg.base.schema import ignore_index
+from effiseg.data.fit import in_corner
 from effiseg.data.prepared import Prepared
 from effiseg.evaluation.evaluate import Evaluation
 from effiseg.evaluation.metrics import confusion_matrix
@@ -27,7 +28,7 @@ def colour_lookup(data: Prepared) -> Evaluation:
     """
     counts = np.zeros((2 ** (3 * COLOUR_BITS), data.num_classes), dtype=np.int64)
     for image, labels in zip(data.train.images, data.train.labels, strict=True):
-        valid = labels != IGNORE_INDEX
+        valid = labels != ignore_index(data.num_classes)
         flat = _colour_bin(image)[valid] * data.num_classes + labels[valid]
         counts += np.bincount(flat, minlength=counts.size).reshape(counts.shape)
     unseen = np.argmax(counts.sum(axis=0))
@@ -48,12 +49,17 @@ def _evaluate(data: Prepared, predictions: Iterator[NDArray[np.int64]]) -> Evalu
     classes = data.num_classes
     images = torch.zeros(len(data.val), classes, classes, dtype=torch.int64)
     quarter = torch.zeros_like(images[0])
-    for image, prediction, labels in zip(images, predictions, data.val.labels, strict=True):
-        small = (data.size[0] // 4, data.size[1] // 4)
-        for confusion, size in ((image, labels.shape), (quarter, small)):
-            predicted, actual = torch.from_numpy(_nearest(prediction, size)), torch.from_numpy(_nearest(labels, size))
-            confusion += confusion_matrix(predicted, actual, classes)
+    small, void = (data.size[0] // 4, data.size[1] // 4), ignore_index(classes)
+    for index, (image, prediction) in enumerate(zip(images, predictions, strict=True)):
+        label, frame = data.val.labels[index], data.val.frame(index)
+        height, width = label.shape
+        image += _counted(_nearest(prediction, frame)[:height, :width], label, classes)
+        quarter += _counted(_nearest(prediction, small), _nearest(in_corner(label, frame, void), small), classes)
     return Evaluation(images, quarter, data.classes)
+
+
+def _counted(predicted: NDArray[np.generic], actual: NDArray[np.generic], classes: int) -> torch.Tensor:
+    return confusion_matrix(torch.from_numpy(predicted), torch.from_numpy(np.array(actual)), classes)
 
 
 def _nearest(array: NDArray[np.generic], size: tuple[int, ...]) -> NDArray[np.generic]:

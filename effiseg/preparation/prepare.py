@@ -2,32 +2,30 @@
 
 import hashlib
 import json
-import os
-import signal
 import sys
-import threading
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
-from multiprocessing import connection, parent_process
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from tqdm import tqdm
 
 from effiseg.base.errors import EffiSegError
 from effiseg.base.files import whole_folder
-from effiseg.data.images import BadFile, read_image, read_label
-from effiseg.data.labels import IGNORE_INDEX, PAPER_WEIGHTS, LabelSpace, computed_weights
-from effiseg.data.prepared import IMAGES_FILE, INDEX_FILE, LABELS_FILE, Index, Rows, SplitIndex
-from effiseg.preparation.sources import Listing, Pair, Problem, Source, list_pairs, true_source, unusable
+from effiseg.base.schema import Data, label_type
+from effiseg.data.dataset import DataSet
+from effiseg.data.fit import Fit, fit_label, fit_picture
+from effiseg.data.images import BadFile, read_image
+from effiseg.data.index import IMAGES_FILE, INDEX_FILE, LABELS_FILE, Index, SplitIndex
+from effiseg.data.label_files import read_label, size_of
+from effiseg.data.labels import LabelSpace, computed_weights
+from effiseg.preparation.rows import Rows
+from effiseg.preparation.sources import Listing, Pair, Problem, list_pairs, true_dataset, unusable
+from effiseg.preparation.workers import cores, in_processes
 
 Size = tuple[int, int]
 
@@ -35,63 +33,73 @@ _MUCH_VOID = 0.5  # of all pixels; Cityscapes' own labels have 0.12, CamVid's 0.
 
 
 @dataclass(frozen=True)
-class _Job:
-    """One pair, and the row of the two arrays that it fills."""
+class _Place:
+    """Where the rows of a role go; `own_size`: labels stay as large as they are."""
 
-    pair: Pair
-    space: LabelSpace
-    index: int
     images: Rows
     labels: Rows
+    own_size: bool
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What all pairs have in common."""
+
+    space: LabelSpace
+    size: Size
+    fit: Fit
+    places: dict[str, _Place]
 
 
 @dataclass(frozen=True)
 class _Converted:
-    """What a worker found: problems, or pixels per trainId and void at the raw `size`, and a hash of the two rows."""
+    """What a worker found: problems, or pixels per trainId and of void, last, and a hash of the two rows."""
 
     problems: tuple[Problem, ...] = ()
-    size: Size | None = None
-    counts: Sequence[int] = ()
-    void: int = 0
+    counts: NDArray[np.int64] | None = None
     digest: str = ""
 
 
-def prepare(
-    source: Source,
-    root: Path,
-    out: Path,
-    *,
-    size: Size,
-    held_out: Sequence[str] = (),
-    class_weights: Literal["computed", "paper"] = "computed",
-    workers: int | None = None,
-) -> None:
-    """Check and convert the data set below `root` into the folder `out`, to be read by `Prepared.open`.
+@dataclass
+class _Role:
+    """What was found of all pairs of a role: pixels per trainId and of void, last, and the rows' hashes."""
 
-    Images become (3, H, W) uint8 at `size` (bilinear, antialiased), labels uint8 trainIds (nearest), at `size` for
-    train and at full resolution for val. `out` appears whole or not at all; what stood there is replaced at the end.
+    counts: NDArray[np.int64]
+    digests: list[str] = field(default_factory=list)
+
+
+def prepare(settings: Data, out: Path, *, workers: int | None = None) -> None:
+    """Check and convert the data set below `settings.root` into the folder `out`, to be read by `Prepared.open`.
+
+    Images become (3, H, W) uint8 at `settings.size` (bilinear, antialiased), labels trainIds (nearest), at that size
+    for what is learned and at their own resolution for what is scored; `settings.fit` says how a picture of another
+    shape is brought there. `out` appears whole or not at all; what stood there is replaced at the end.
 
     Args:
-        size: training (height, width).
-        held_out: training samples whose names begin with one of these make the val split; the data set's own val split
-            is left out.
-        class_weights: `computed` is 1 / ln(1.10 + share of the class among the non-void training pixels).
         workers: processes; all cores by default, 1 works in this process.
 
     Raises:
         EffiSegError: the data set is not usable (all its problems on one line), or `out` cannot be written.
     """
-    if class_weights == "paper" and source == "camvid":
-        raise EffiSegError("data.class_weights: 'paper' is the table of Cityscapes; use 'computed' with camvid")
-    listing = list_pairs(source, root, held_out)
+    listing, root = list_pairs(settings), Path(settings.root)
+    dataset = listing.dataset
+    if settings.class_weights == "paper" and not dataset.published_weights:
+        raise EffiSegError(
+            f"data.class_weights: 'paper' is a published table, and {dataset.name} has none; use 'computed'"
+        )
     if not listing.pairs:
-        raise unusable(source, root, listing.problems)
+        raise unusable(settings, listing.problems)
     with _replacing(out, root) as folder:
-        converted = _convert_all(folder, listing, size, workers)
-        problems = [*listing.problems, *_problems(root, listing, converted)]
+        problems, sizes = list(listing.problems), list[Size]()
+        try:
+            work, sizes = _reserve(folder, listing, settings)
+        except BadFile:  # of a label that is to be scored; told below
+            work = _Work(dataset.space, (settings.size[0], settings.size[1]), settings.fit, {})
+        found = _convert_all(work, listing, workers, problems)
+        problems += _void_alone(root, found, complete=not problems)
         if problems:
-            raise unusable(source, root, problems)
-        index = _index(source, listing, size, converted, class_weights)
+            raise unusable(settings, problems)
+        index = _index(settings, listing, found, sizes)
         (folder / INDEX_FILE).write_text(index.model_dump_json(indent=1) + "\n", encoding="utf-8")
     _warn_of_void(root, index)
 
@@ -121,125 +129,86 @@ def _check_replaceable(out: Path, root: Path) -> None:
         raise EffiSegError(f"{out}: would replace the raw data below it ({root}): write somewhere else")
 
 
+def _reserve(folder: Path, listing: Listing, settings: Data) -> tuple[_Work, list[Size]]:
+    """The array files, empty, and the sizes of the labels that are scored: one where all are alike."""
+    size, space = (settings.size[0], settings.size[1]), listing.dataset.space
+    places: dict[str, _Place] = {}
+    scored = [pair.label for pair in listing.pairs.get("val", [])]
+    with ThreadPoolExecutor(cores()) as pool:
+        sizes = list(pool.map(size_of, scored))
+    sizes = sizes[:1] if len(set(sizes)) == 1 else sizes
+    for role, pairs in listing.pairs.items():
+        own, dtype = role == "val", label_type(len(space.classes))
+        images = Rows.create(folder / role / IMAGES_FILE, [(3, *size)], len(pairs))
+        labels = Rows.create(folder / role / LABELS_FILE, sizes if own else [size], len(pairs), dtype)
+        places[role] = _Place(images, labels, own)
+    return _Work(space, size, settings.fit, places), sizes
+
+
 # --- conversion -------------------------------------------------------------------------------------------------------
 
 
-def _convert_all(folder: Path, listing: Listing, size: Size, workers: int | None) -> dict[str, list[_Converted]]:
-    """Fill the arrays below `folder`; per split one result for each pair, in order."""
-    jobs: list[_Job] = []
-    for split, pairs in listing.pairs.items():
-        label_size = size if split == "train" else _first_size(pairs, listing.space, default=size)
-        images = Rows.create(folder / split / IMAGES_FILE, len(pairs), (3, *size))
-        labels = Rows.create(folder / split / LABELS_FILE, len(pairs), label_size)
-        jobs += [_Job(pair, listing.space, index, images, labels) for index, pair in enumerate(pairs)]
-    results = iter(_run(jobs, workers))
-    return {split: list(islice(results, len(pairs))) for split, pairs in listing.pairs.items()}
+def _convert_all(work: _Work, listing: Listing, workers: int | None, problems: list[Problem]) -> dict[str, _Role]:
+    """Fill the arrays; what is wrong goes to `problems`."""
+    jobs = [(role, index, pair) for role, pairs in listing.pairs.items() for index, pair in enumerate(pairs)]
+    results = in_processes(partial(_convert, work), jobs, workers=workers, desc="prepare")
+    found = {}
+    for role, pairs in listing.pairs.items():
+        found[role] = _Role(np.zeros(len(work.space.classes) + 1, dtype=np.int64))
+        for result in islice(results, len(pairs)):
+            problems += result.problems
+            if result.counts is not None:
+                found[role].counts += result.counts
+                found[role].digests.append(result.digest)
+    return found
 
 
-def _first_size(pairs: Sequence[Pair], space: LabelSpace, default: Size) -> Size:
-    """The size of the first sound label; whether the others agree shows when all are read."""
-    for pair in pairs:
-        try:
-            height, width = read_label(pair.label, space).shape
-        except BadFile:
-            continue
-        return height, width
-    return default
-
-
-def _run(jobs: Sequence[_Job], workers: int | None) -> list[_Converted]:
-    workers = min(workers or _cores(), len(jobs))
-    if workers == 1:
-        return list(_bar(map(_convert, jobs), len(jobs)))
-    pool = ProcessPoolExecutor(workers, initializer=_start_worker)
-    try:
-        return list(_bar(pool.map(_convert, jobs), len(jobs)))
-    except BrokenProcessPool:
-        raise EffiSegError(
-            "a worker process was killed, most likely for want of memory: close other programs and prepare again"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _bar(results: Iterator[_Converted], total: int) -> Iterable[_Converted]:
-    # on a terminal only: elsewhere an error is the one line on stderr
-    return tqdm(results, total=total, desc="prepare", unit="pair", disable=None)
-
-
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C the parent ends the pool
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Workers whose parent was killed would wait for work for ever."""
-    parent = parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-
-def _convert(job: _Job) -> _Converted:
+def _convert(work: _Work, job: tuple[str, int, Pair]) -> _Converted:
     """Read, check, resize and write one pair; what is wrong with the files comes back as a value."""
+    role, index, pair = job
     problems: list[Problem] = []
     try:
-        image = read_image(job.pair.image)
+        image = read_image(pair.image)
     except BadFile as error:
-        problems.append(Problem(job.pair.image, str(error)))
+        problems.append(Problem(pair.image, str(error)))
     try:
-        label = read_label(job.pair.label, job.space)
+        label = read_label(pair.label, work.space)
     except BadFile as error:
-        problems.append(Problem(job.pair.label, str(error)))
+        problems.append(Problem(pair.label, str(error)))
     if problems:
         return _Converted(tuple(problems))
-    size = (image.height, image.width)
-    if label.shape != size:
-        text = f"{_shown(label.shape)}, but its image, upright, is {_shown(size)}: take both from the same release"
-        return _Converted((Problem(job.pair.label, text),), size)
-    image_row = _resized(image, job.images.shape[1:], Image.Resampling.BILINEAR).transpose(2, 0, 1)
-    label_row = _resized(Image.fromarray(label), job.labels.shape, Image.Resampling.NEAREST)
-    job.images.write(job.index, image_row)
-    job.labels.write(job.index, label_row)
-    counts = np.bincount(label.ravel(), minlength=IGNORE_INDEX + 1).tolist()
-    digest = hashlib.sha256(image_row.tobytes() + label_row.tobytes()).hexdigest()
-    return _Converted((), size, counts[: len(job.space.classes)], counts[IGNORE_INDEX], digest)
+    if label.shape != (image.height, image.width):
+        size = told_size((image.height, image.width))
+        text = f"{told_size(label.shape)}, but its image, upright, is {size}: take both from the same release"
+        return _Converted((Problem(pair.label, text),))
+    if role not in work.places:
+        return _Converted()
+    void, place = work.space.ignore_index, work.places[role]
+    image_row = fit_picture(image, work.size, work.fit).transpose(2, 0, 1)
+    label_row = label if place.own_size else fit_label(label, work.size, work.fit, void)
+    place.images.write(index, image_row)
+    place.labels.write(index, label_row)
+    counts = np.bincount(label.ravel(), minlength=void + 1)
+    hashed = hashlib.sha256(image_row.tobytes() + label_row.tobytes()).hexdigest()
+    return _Converted((), np.append(counts[: len(work.space.classes)], counts[void]), hashed)
 
 
-def _resized(image: Image.Image, shape: tuple[int, ...], resample: Image.Resampling) -> NDArray[np.uint8]:
-    return np.asarray(image.resize((shape[1], shape[0]), resample))
+def told_size(size: tuple[int, ...]) -> str:
+    """A size in messages."""
+    return f"{size[0]}x{size[1]} (height x width)"
 
 
 # --- the whole data set -----------------------------------------------------------------------------------------------
 
 
-def _problems(root: Path, listing: Listing, converted: dict[str, list[_Converted]]) -> Iterator[Problem]:
-    """What the workers found, and what only all results together show."""
-    for split, results in converted.items():
-        for result in results:
-            yield from result.problems
-        yield from _odd_sizes(split, listing.pairs[split], results)
-    for split, use in (("train", "learned"), ("val", "scored")):
-        sound = [result.counts for result in converted.get(split, []) if not result.problems]
-        if sound and not np.any(sound):
-            yield Problem(root, f"every pixel of the {split} labels is void: nothing can be {use}; check the labels")
-
-
-def _odd_sizes(split: str, pairs: Sequence[Pair], results: Sequence[_Converted]) -> Iterator[Problem]:
-    sizes = Counter(result.size for result in results if result.size)
-    for usual, count in sizes.most_common(1):
-        for pair, result in zip(pairs, results, strict=True):
-            if result.size and result.size != usual:
-                text = f"{_shown(result.size)}, but {count} of {len(pairs)} {split} images are {_shown(usual)}"
-                yield Problem(pair.image, f"{text}: a split has one size; resize this file, or remove it")
-
-
-def _shown(size: tuple[int, ...]) -> str:
-    return f"{size[0]}x{size[1]} (height x width)"
+def _void_alone(root: Path, found: dict[str, _Role], *, complete: bool) -> Iterator[Problem]:
+    """Roles with nothing in them; where pairs are `complete`, also roles without any."""
+    uses: dict[str, str] = {"train": "learned", "val": "scored"}
+    for role, use in uses.items():
+        if role in found and found[role].digests and not found[role].counts[:-1].any():
+            yield Problem(root, f"every pixel of the {role} labels is void: nothing can be {use}; check the labels")
+        elif role not in found and complete:
+            yield Problem(root, f"nothing can be {use}: no split of it has pairs")
 
 
 def _warn_of_void(root: Path, index: Index) -> None:
@@ -249,42 +218,52 @@ def _warn_of_void(root: Path, index: Index) -> None:
         if share > _MUCH_VOID:
             print(
                 f"warning: data.root {root}: {share:.0%} of all pixels of the {name} labels are void and count "
-                f"nowhere; are these the ids that {index.source} publishes (Cityscapes: labelIds, not labelTrainIds)?",
+                f"nowhere; are these the ids that {index.space.name} publishes (Cityscapes: labelIds, not "
+                "labelTrainIds)?",
                 file=sys.stderr,
             )
 
 
-def _index(
-    source: Source,
-    listing: Listing,
-    size: Size,
-    converted: dict[str, list[_Converted]],
-    class_weights: Literal["computed", "paper"],
-) -> Index:
-    splits = {split: _split_index(pairs, converted[split]) for split, pairs in listing.pairs.items()}
-    (full_size,) = {result.size for result in converted["val"] if result.size}
-    counted = {split: entry.model_dump() for split, entry in splits.items()}
-    hashes = {split: [result.digest for result in results] for split, results in converted.items()}
-    space = listing.space
-    content = [space.classes, space.colours, IGNORE_INDEX, size, full_size, counted, hashes]
-    weights = PAPER_WEIGHTS if class_weights == "paper" else computed_weights(splits["train"].pixel_counts)
+def _index(settings: Data, listing: Listing, found: dict[str, _Role], sizes: Sequence[Size]) -> Index:
+    origins = {"train": settings.train_on, "val": settings.train_on if settings.held_out else [settings.score_on]}
+    splits = {
+        role: _split_index(origins[role], pairs, found[role].counts.tolist()) for role, pairs in listing.pairs.items()
+    }
+    size, space = (settings.size[0], settings.size[1]), listing.dataset.space
+    counted = {
+        role: {"names": split.names, "pixel_counts": split.pixel_counts, "void_pixels": split.void_pixels}
+        for role, split in splits.items()
+    }
+    hashes = {role: each.digests for role, each in found.items()}
+    shapes = sizes[0] if len(sizes) == 1 else sizes
+    content = [space.classes, space.colours, space.ignore_index, size, shapes, counted, hashes]
+    known = _true(listing)
+    published = settings.class_weights == "paper"
     return Index(
-        format=2,
-        source=true_source(source, [name for split in splits.values() for name in split.names]),
+        format=3,
+        title=known.title,
         digest=hashlib.sha256(json.dumps(content).encode()).hexdigest(),
-        classes=space.classes,
-        colours=space.colours,
-        ignore_index=IGNORE_INDEX,
+        table=listing.dataset.fingerprint,
+        space=known.space,
         size=size,
-        full_size=full_size,
-        class_weights=list(weights),
+        fit=settings.fit,
+        label_sizes=list(sizes),
+        class_weights=list(known.published_weights if published else computed_weights(splits["train"].pixel_counts)),
+        generated=known.generated,
+        paper=known.paper,
         splits=splits,
     )
 
 
-def _split_index(pairs: Sequence[Pair], results: Sequence[_Converted]) -> SplitIndex:
+def _true(listing: Listing) -> DataSet:
+    return true_dataset(listing.dataset, (pair.name for pairs in listing.pairs.values() for pair in pairs))
+
+
+def _split_index(splits: Sequence[str], pairs: Sequence[Pair], counts: list[int]) -> SplitIndex:
     return SplitIndex(
+        splits=tuple(splits),
         names=tuple(pair.name for pair in pairs),
-        pixel_counts=np.sum([result.counts for result in results], axis=0).tolist(),
-        void_pixels=sum(result.void for result in results),
+        groups=tuple(pair.group for pair in pairs),
+        pixel_counts=counts[:-1],
+        void_pixels=counts[-1],
     )

@@ -1,25 +1,26 @@
 """Raw data sets: which image belongs to which label.
 
-Nothing here opens a file or stops at the first problem: `list_pairs` collects all.
+Nothing here opens a picture or stops at the first problem: `list_pairs` collects all.
 """
 
-import re
+import os
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from effiseg.base.errors import EffiSegError
-from effiseg.data.labels import CAMVID, CITYSCAPES, GENERATED_CITIES, LabelSpace
+from effiseg.base.schema import Data
+from effiseg.data.dataset import DataSet, Share, SplitFiles, open_dataset, shipped_names
+from effiseg.data.patterns import Pattern
 
-Source = Literal["synthetic", "cityscapes", "camvid"]
-SPLITS = ("train", "val")
 _SHOWN_PROBLEMS = 20
 _LINKED = (
     "a link to a folder, behind which DVC sees no change: mount the folder here or copy it, or set data.root to a "
     "folder without such links"
 )
+_NOWHERE = "a link that leads nowhere: restore what it points to"
 _SHOWN = 8  # entries of a folder that one message lists
 
 
@@ -32,205 +33,267 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True)
 class Pair:
-    """An image and its label. `name` is unique within the split: `city/base` in Cityscapes, the stem in CamVid."""
+    """An image and its label.
+
+    Attributes:
+        name: what `{name}` stands for in the patterns; where several splits are used as one, after `<split>/`.
+        group: the drive, city or sequence that it is from, and its frame there.
+    """
 
     name: str
     image: Path
     label: Path
+    group: tuple[str, int]
 
 
 @dataclass
 class Listing:
-    """What a data set's folders hold: pairs per split (sorted, no empty splits), and what is wrong with the rest."""
+    """What a data set's folders hold: pairs (sorted, none of them empty), and what is wrong with the rest.
 
-    space: LabelSpace
+    Attributes:
+        pairs: by what they are for, `train` is learned and `val` scored; of `list_splits`, by the data set's split.
+    """
+
+    dataset: DataSet
     pairs: dict[str, list[Pair]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
 
-class _Kind(NamedTuple):
-    """Where images, or labels, stand below the root; `{split}` and `{name}` are filled in."""
-
-    folder: str
-    pattern: re.Pattern[str]  # of a file's name; its first group is the sample's name
-    file: str  # for messages: the path of one sample's file
-
-
-class _Layout(NamedTuple):
-    space: LabelSpace
-    images: _Kind
-    labels: _Kind
-    cities: bool  # files stand one folder deeper, by city
-    origin: str
-
-
-_CITYSCAPES = _Layout(
-    space=CITYSCAPES,
-    images=_Kind(
-        "leftImg8bit/{split}",
-        re.compile(r"(.+)_leftImg8bit\.png", re.DOTALL),
-        "leftImg8bit/{split}/{name}_leftImg8bit.png",
-    ),
-    labels=_Kind(
-        "gtFine/{split}",
-        re.compile(r"(.+)_gtFine_labelIds\.png", re.DOTALL),
-        "gtFine/{split}/{name}_gtFine_labelIds.png",
-    ),
-    cities=True,
-    origin="unpack leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip there",
-)
-_ANY_IMAGE = re.compile(r"(.+)\.(?:png|jpe?g)", re.IGNORECASE | re.DOTALL)
-_CAMVID = _Layout(
-    space=CAMVID,
-    images=_Kind("{split}", _ANY_IMAGE, "{split}/{name}.png or .jpg"),
-    labels=_Kind("{split}annot", _ANY_IMAGE, "{split}annot/{name}.png"),
-    cities=False,
-    origin="take CamVid in the SegNet form, with train, trainannot, val and valannot",
-)
-_SYNTHETIC = _CITYSCAPES._replace(origin="generate the data set with the synthesize stage")
-_LAYOUTS: dict[Source, _Layout] = {"synthetic": _SYNTHETIC, "cityscapes": _CITYSCAPES, "camvid": _CAMVID}
-
-
-def list_pairs(source: Source, root: Path, held_out: Sequence[str] = ()) -> Listing:
-    """Match the images and labels of both splits by name; files of other kinds are passed over. Opens no file.
-
-    Args:
-        held_out: training samples whose names begin with one of these make the val split, in place of the data set's
-            own. Neighbouring frames of a drive look alike: name whole drives (CamVid) or cities (Cityscapes).
+def list_pairs(settings: Data) -> Listing:
+    """Match the images and labels of the splits that `settings` uses by name; other files are passed over.
 
     Raises:
-        EffiSegError: no training sample begins with one of `held_out`, or all do.
+        EffiSegError: the data set's table is missing or wrong, it has no such split, no training sample begins with
+            one of `held_out`, or all do.
     """
-    layout = _LAYOUTS[source]
-    listing = Listing(layout.space)
-    folders = [root / kind.folder.format(split=s) for kind in (layout.images, layout.labels) for s in SPLITS]
+    dataset = open_dataset(settings.source)
+    roles: dict[str, Sequence[str]] = {"train": settings.train_on}
+    if not settings.held_out:
+        roles["val"] = [settings.score_on]
+    listing = list_splits(dataset, Path(settings.root), [split for splits in roles.values() for split in splits])
+    by_split, listing.pairs = listing.pairs, {}
+    for role, splits in roles.items():
+        if pairs := [
+            pair for split in splits for pair in _named(by_split.get(split, []), split, several=len(splits) > 1)
+        ]:
+            listing.pairs[role] = pairs
+    if settings.held_out and listing.pairs:
+        listing.pairs = _hold_out(listing.pairs.get("train", []), settings.held_out)
+    return listing
+
+
+def list_splits(dataset: DataSet, root: Path, splits: Iterable[str]) -> Listing:
+    """The pairs of each of these splits.
+
+    Raises:
+        EffiSegError: the data set has no such split.
+    """
+    listing = Listing(dataset)
+    wanted = dict.fromkeys(splits)
+    for split in wanted:
+        if split not in dataset.splits:
+            raise EffiSegError(
+                f"data set {dataset.name} has no split '{split}', only {', '.join(dataset.splits)}: correct "
+                "data.train_on or data.score_on, or add it to the table"
+            )
+    all_splits: dict[str, SplitFiles | Share] = dict(dataset.splits.items())
+    sources = {split: files.part_of if isinstance(files, Share) else split for split, files in all_splits.items()}
+    own = {name: files for name, files in all_splits.items() if isinstance(files, SplitFiles)}
+    needed = dict.fromkeys(sources[split] for split in wanted)
+    patterns = [pattern for name in needed for pattern in (own[name].images, own[name].labels)]
     try:
-        missing = [folder for folder in folders if not folder.is_dir()]
+        missing = [folder for folder in dict.fromkeys(p.folder for p in patterns) if not (root / folder).is_dir()]
         if missing:
-            listing.problems.append(Problem(root, _missing(root, missing, layout)))
+            listing.problems.append(Problem(root, _missing(root, missing, dataset)))
     except OSError as error:
         listing.problems.append(Problem(root, f"cannot be read ({error.strerror}): check its permissions"))
         return listing
-    listing.problems += [Problem(link, _LINKED) for link in _links(root, folders, layout)]
-    for split in SPLITS:
-        _list_split(split, root, layout, missing, listing)
-    if held_out and listing.pairs:
-        listing.pairs = _hold_out(listing.pairs.get("train", []), held_out)
+    found = {name: _list_split(own[name], root, missing, listing) for name in needed}
+    for name, pairs in found.items():
+        for split, part in _parted(name, pairs, dataset).items():
+            if split in wanted and part:
+                listing.pairs[split] = part
     return listing
+
+
+def true_dataset(dataset: DataSet, names: Iterable[str]) -> DataSet:
+    """The generated scenes' own table where they are read as another data set: no report takes them for photographs."""
+    names = list(names)
+    for other in map(open_dataset, shipped_names()):
+        if other.known_by and any(name.startswith(other.known_by) for name in names):
+            return other
+    return dataset
+
+
+def _named(pairs: Sequence[Pair], split: str, *, several: bool) -> list[Pair]:
+    if not several:
+        return list(pairs)
+    return [
+        Pair(f"{split}/{pair.name}", pair.image, pair.label, (f"{split}/{pair.group[0]}", pair.group[1]))
+        for pair in pairs
+    ]
 
 
 def _hold_out(samples: list[Pair], prefixes: Sequence[str]) -> dict[str, list[Pair]]:
     names = ", ".join(pair.name for pair in samples[:3])
     for prefix in prefixes:
-        if not any(pair.name.startswith(prefix) for pair in samples):
+        if not any(_begins(pair, [prefix]) for pair in samples):
             raise EffiSegError(f"data.held_out: no training sample begins with '{prefix}'; the first ones are {names}")
     parts: dict[str, list[Pair]] = {"train": [], "val": []}
     for pair in samples:
-        parts["val" if pair.name.startswith(tuple(prefixes)) else "train"].append(pair)
+        parts["val" if _begins(pair, prefixes) else "train"].append(pair)
     if not parts["train"]:
         raise EffiSegError(f"data.held_out: all {len(samples)} training samples begin with {', '.join(prefixes)}")
     return parts
 
 
-def _missing(root: Path, folders: list[Path], layout: _Layout) -> str:
+def _begins(pair: Pair, prefixes: Sequence[str]) -> bool:
+    return pair.name.startswith(tuple(prefixes)) or pair.group[0].startswith(tuple(prefixes))
+
+
+def _parted(name: str, pairs: list[Pair], dataset: DataSet) -> dict[str, list[Pair]]:
+    """A split's pairs without those of the splits that are parts of it, and theirs; groups stay together."""
+    parts = {
+        split: files.every
+        for split, files in dataset.splits.items()
+        if isinstance(files, Share) and files.part_of == name
+    }
+    left, split = pairs, dict[str, list[Pair]]()
+    for part, every in parts.items():
+        chosen = set(list(dict.fromkeys(pair.group[0] for pair in left))[::every])
+        split[part] = [pair for pair in left if pair.group[0] in chosen]
+        left = [pair for pair in left if pair.group[0] not in chosen]
+    return {name: left, **split}
+
+
+def _missing(root: Path, folders: list[str], dataset: DataSet) -> str:
     if not root.exists():
-        return f"no such folder: correct data.root, or {layout.origin}"
+        return f"no such folder: correct data.root, or {dataset.origin}"
     if not root.is_dir():
         return "not a folder: data.root is the folder that holds the data set"
     entries = [entry.name for entry in _visible(root)]
     more = ", ..." if len(entries) > _SHOWN else ""
     here = f"it holds {', '.join(entries[:_SHOWN])}{more}" if entries else "it is empty"
-    looked_for = ", ".join(str(folder.relative_to(root)) for folder in folders)
-    return f"no folder {looked_for} ({here}): correct data.root, or {layout.origin}"
+    return f"no folder {', '.join(folders)} ({here}): correct data.root, or {dataset.origin}"
 
 
-def _links(root: Path, folders: Sequence[Path], layout: _Layout) -> list[Path]:
-    """Folders of the data set that are links; `root` itself may be one."""
-    above = {folder.parent for folder in folders} - {root}
-    cities = [entry for folder in folders if layout.cities and folder.is_dir() for entry in _visible(folder)]
-    return sorted(path for path in {*above, *folders, *cities} if path.is_symlink() and path.is_dir())
-
-
-def _list_split(split: str, root: Path, layout: _Layout, missing: list[Path], listing: Listing) -> None:
-    """Add one split's pairs and problems to `listing`."""
-    image_folder = root / layout.images.folder.format(split=split)
-    label_folder = root / layout.labels.folder.format(split=split)
-    if image_folder in missing or label_folder in missing:
-        return
-    images = _find(image_folder, layout.images.pattern, layout.cities, listing.problems)
-    labels = _find(label_folder, layout.labels.pattern, layout.cities, listing.problems)
+def _list_split(files: SplitFiles, root: Path, missing: Sequence[str], listing: Listing) -> list[Pair]:
+    """A split's pairs, sorted; problems go to `listing`."""
+    if {files.images.folder, files.labels.folder} & set(missing):
+        return []
+    images = _find(root, files.images, files.labels, listing.problems)
+    labels = _find(root, files.labels, files.images, listing.problems)
     if not images and not labels:
-        expected = layout.images.file.format(split=split, name="<city>/<name>" if layout.cities else "<name>")
-        listing.problems.append(Problem(image_folder, f"no images (expected {expected}): {layout.origin}"))
-    for name in sorted(images.keys() - labels.keys()):
-        wanted = layout.labels.file.format(split=split, name=name)
-        listing.problems.append(Problem(images[name], f"its label {wanted} is missing: add it, or remove the image"))
-    for name in sorted(labels.keys() - images.keys()):
-        wanted = layout.images.file.format(split=split, name=name)
-        listing.problems.append(Problem(labels[name], f"its image {wanted} is missing: add it, or remove the label"))
-    pairs = [Pair(name, images[name], labels[name]) for name in sorted(images.keys() & labels.keys())]
-    if pairs:
-        listing.pairs[split] = pairs
+        expected = files.images.path("<name>")
+        listing.problems.append(
+            Problem(root / files.images.folder, f"no images (expected {expected}): {listing.dataset.origin}")
+        )
+    wanted = _listed_names(root, files, listing.problems) if files.names else images.keys() | labels.keys()
+    for name in sorted(wanted - labels.keys()):
+        text = f"its label {files.labels.path(name)} is missing: add it, or remove the image"
+        listing.problems.append(Problem(images[name], text) if name in images else _unlisted(root, files, name))
+    for name in sorted((wanted & labels.keys()) - images.keys()):
+        text = f"its image {files.images.path(name)} is missing: add it, or remove the label"
+        listing.problems.append(Problem(labels[name], text))
+    group_of = listing.dataset.group_of
+    return [
+        Pair(name, images[name], labels[name], group_of(name))
+        for name in sorted(wanted & images.keys() & labels.keys())
+    ]
 
 
-def _find(folder: Path, pattern: re.Pattern[str], cities: bool, problems: list[Problem]) -> dict[str, Path]:
-    """The files below `folder` whose name matches, by sample name."""
+def _listed_names(root: Path, files: SplitFiles, problems: list[Problem]) -> set[str]:
+    try:
+        lines = (root / files.names).read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        problems.append(Problem(root / files.names, f"cannot be read ({reason}): the split's names stand there"))
+        return set()
+    return {unicodedata.normalize("NFC", line.strip()) for line in lines if line.strip()}
+
+
+def _unlisted(root: Path, files: SplitFiles, name: str) -> Problem:
+    return Problem(
+        root / files.names, f"names {name}, of which there is no {files.images.path(name)}: add it, or the name goes"
+    )
+
+
+def _find(root: Path, pattern: Pattern, other: Pattern, problems: list[Problem]) -> dict[str, Path]:
+    """The files that match, by sample name; those that `other` means more closely are not meant."""
     found: dict[str, Path] = {}
-    for path in _files(folder, cities, problems):
-        match = pattern.fullmatch(path.name)
-        if match is None:
+    for path in _files(root / pattern.folder, root, problems):
+        relative = path.relative_to(root).as_posix()
+        match = pattern.regex.fullmatch(relative)
+        if match is None or (other.fixed > pattern.fixed and other.regex.fullmatch(relative)):
             continue
         # composed: file systems differ in how they write an umlaut, and an image's may not be its label's
-        name = unicodedata.normalize("NFC", f"{path.parent.name}/{match[1]}" if cities else match[1])
+        name = unicodedata.normalize("NFC", match["name"])
         if not path.exists():
-            problems.append(Problem(path, "a link that leads nowhere: restore what it points to"))
+            problems.append(Problem(path, _NOWHERE))
         elif not name.isprintable():  # also covers names that are not UTF-8, which no index could hold
             problems.append(Problem(path, "its name holds unprintable characters: rename it"))
         elif name in found:
-            other = found[name].name
-            alike = unicodedata.normalize("NFC", other) == unicodedata.normalize("NFC", path.name)
-            told = f"{other!a}, written otherwise than {path.name!a}" if alike else other
+            before = found[name].name
+            alike = unicodedata.normalize("NFC", before) == unicodedata.normalize("NFC", path.name)
+            told = f"{before!a}, written otherwise than {path.name!a}" if alike else before
             problems.append(Problem(path, f"the same sample as {told}: remove one of the two"))
         else:
             found[name] = path
     return found
 
 
-def _files(folder: Path, cities: bool, problems: list[Problem]) -> Iterator[Path]:
-    """Entries of `folder`, or of the city folders in it."""
+def _files(folder: Path, root: Path, problems: list[Problem]) -> Iterator[Path]:
+    """All below `folder`, without what is hidden: .DS_Store and the ._ twins that macOS makes are no data."""
+    between = [
+        root.joinpath(*folder.relative_to(root).parts[: i + 1]) for i in range(len(folder.relative_to(root).parts))
+    ]
+    _refuse_links(between, problems)
+    yield from _below(folder, problems)
+
+
+def _refuse_links(folders: Iterable[Path], problems: list[Problem]) -> None:
+    for path in folders:
+        problem = Problem(path, _LINKED)
+        if path.is_symlink() and path.is_dir() and problem not in problems:
+            problems.append(problem)
+
+
+def _below(folder: Path, problems: list[Problem]) -> Iterator[Path]:
     try:
-        entries = _visible(folder)
-        if not cities:
-            yield from entries
-            return
-        for entry in entries:
-            if entry.is_dir():
-                yield from _files(entry, False, problems)
-            elif not entry.exists():
-                problems.append(Problem(entry, "a link that leads nowhere: restore what it points to"))
+        with os.scandir(folder) as entries:
+            shown = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
     except OSError as error:
-        problems.append(Problem(folder, f"cannot be read ({error.strerror}): check its permissions"))
+        problem = Problem(folder, f"cannot be read ({error.strerror}): check its permissions")
+        if problem not in problems:
+            problems.append(problem)
+        return
+    for entry in shown:
+        path = Path(entry.path)
+        if not entry.is_dir():
+            if entry.is_symlink() and not path.suffix and not path.exists():  # else it is told if it matches
+                problems.append(Problem(path, _NOWHERE))
+            yield path
+            continue
+        _refuse_links([path], problems)
+        yield from _below(path, problems)
 
 
 def _visible(folder: Path) -> list[Path]:
-    """Sorted entries without hidden ones: .DS_Store and the ._ twins that macOS makes are no data."""
     return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
 
 
-def true_source(source: Source, names: Sequence[str]) -> str:
-    """`synthetic` for generated scenes that are read as Cityscapes, so that no report takes them for the real thing."""
-    generated = {city for cities in GENERATED_CITIES.values() for city in cities}
-    found = {name.split("/")[0] for name in names}
-    return "synthetic" if source == "cityscapes" and found & generated else source
-
-
-def unusable(source: Source, root: Path, problems: Sequence[Problem]) -> EffiSegError:
+def unusable(settings: Data, problems: Sequence[Problem]) -> EffiSegError:
     """All problems of a data set as one error of one line."""
+    root = Path(settings.root)
+    return EffiSegError(f"data.root {root} (source {settings.source}): {told_problems(root, problems)}")
+
+
+def told_problems(root: Path, problems: Sequence[Problem], what: str = "problem") -> str:
+    """Their number and the first of them, on one line."""
     entries = [f"[{number}] {_described(problem, root)}" for number, problem in enumerate(problems, 1)]
     if len(entries) > _SHOWN_PROBLEMS:
         entries[_SHOWN_PROBLEMS:] = [f"and {len(entries) - _SHOWN_PROBLEMS} more"]
-    count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-    return EffiSegError(f"data.root {root} (source {source}): {count}: {'; '.join(entries)}")
+    return f"{len(problems)} {what}{'s' if len(problems) > 1 else ''}: {'; '.join(entries)}"
 
 
 def _described(problem: Problem, root: Path) -> str:

@@ -8,6 +8,7 @@ one recording are drawn one by one.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +20,19 @@ Population = Literal["images", "this recording", "these recordings", "new record
 
 MANY = 20  # recordings of equal length from which on whole ones are drawn
 _RUN = 5  # autocorrelations in a row that must be within chance; the rule's own number below 10^25 images
+
+
+def recordings(groups: Sequence[tuple[str, int]]) -> list[list[int]]:
+    """For each group (drive, city, sequence) the places of its samples, frame by frame; in the order of their first
+    samples.
+
+    Args:
+        groups: of each sample its group and its frame there.
+    """
+    places: dict[str, list[tuple[int, int]]] = {}
+    for place, (group, frame) in enumerate(groups):
+        places.setdefault(group, []).append((frame, place))
+    return [[place for _, place in sorted(frames)] for frames in places.values()]
 
 
 @dataclass(frozen=True)

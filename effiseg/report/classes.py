@@ -11,7 +11,17 @@ from matplotlib.ticker import NullFormatter
 
 from effiseg.data.prepared import Prepared
 from effiseg.report.collect import BASELINE, Results
-from effiseg.report.style import Look, footer, grid, hexadecimal, left_out, looks, new_figure
+from effiseg.report.style import (
+    Look,
+    footer,
+    grid,
+    hexadecimal,
+    largest_classes,
+    left_out,
+    looks,
+    new_figure,
+    some,
+)
 
 _MOST_CHARTS = 18  # six lines of radar charts; the heat map shows all rows
 _CLOCKWISE = {"projection": "polar", "theta_offset": math.pi / 2, "theta_direction": -1}
@@ -21,17 +31,19 @@ def class_distribution(data: Prepared) -> Figure:
     """Share of the labelled pixels per class, in the data set's colours."""
     figure = new_figure(4.6, "Pixels per class")
     axes = figure.add_subplot()
-    colours = [hexadecimal(colour) for colour in data.colours]
-    places = np.arange(len(data.classes))
+    names = largest_classes(data, data.classes)
+    shown = [data.classes.index(name) for name in names]
+    colours = [hexadecimal(data.colours[i]) for i in shown]
+    places = np.arange(len(names))
     notes, lowest = [], math.inf
     for split, shift, hatch in (("train", -0.2, ""), ("val", 0.2, "//////")):
         counts = np.asarray(data.pixel_counts[split], dtype=np.float64)
-        shares = 100 * counts / max(counts.sum(), 1)
+        shares = 100 * counts[shown] / max(counts.sum(), 1)
         axes.bar(places + shift, shares, 0.4, color=colours, edgecolor="white" if hatch else colours, hatch=hatch)
         axes.bar(places + shift, shares, 0.4, color="none", edgecolor="#404040", linewidth=0.6)
         void = data.void_pixels[split]
         notes.append(f"{split} {100 * void / max(void + counts.sum(), 1):.1f} %")
-        _mark_absent(axes, places[counts == 0] + shift)
+        _mark_absent(axes, places[shares == 0] + shift)
         lowest = min(lowest, *shares[shares > 0], math.inf)
     if lowest < math.inf:
         axes.set_yscale("log")
@@ -39,7 +51,7 @@ def class_distribution(data: Prepared) -> Figure:
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_ylabel("share of labelled pixels, %")
-    axes.set_xticks(places, data.classes, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_xticks(places, names, rotation=40, ha="right", rotation_mode="anchor")
     axes.grid(axis="x", visible=False)
     keys = {"train": "", "val": "//////"}
     axes.legend(
@@ -48,7 +60,8 @@ def class_distribution(data: Prepared) -> Figure:
         bbox_to_anchor=(1, 1),
         ncols=2,
     )
-    footer(figure, data, f"void pixels, which count nowhere: {', '.join(notes)}")
+    more = left_out(len(data.classes) - len(names), "class")
+    footer(figure, data, f"void pixels, which count nowhere: {', '.join(notes)}{more}")
     return figure
 
 
@@ -61,7 +74,8 @@ def _mark_absent(axes: Axes, places: np.ndarray) -> None:
 
 def class_iou_radar(results: Results) -> Figure:
     """One radar chart per row, each over the outline of the baseline (the first row where there is none)."""
-    shown = [name for name in results.data.classes if name not in results.absent]
+    found = [name for name in results.data.classes if name not in results.absent]
+    shown = largest_classes(results.data, found)
     rows = results.experiments
     reference = BASELINE if BASELINE in rows else rows[0]
     different = [row for row in rows if row != reference]
@@ -81,8 +95,8 @@ def class_iou_radar(results: Results) -> Figure:
         axes.set_title(row, color=styles[row].colour, fontweight="bold", pad=17)
         _label_spokes(axes, shown, rim)
     dashed = f"; dashed: {reference}" if reference not in others else ""
-    missing = f"; absent from the validation labels: {', '.join(results.absent)}" if results.absent else ""
-    more = left_out(len(different) - _MOST_CHARTS, "row")
+    missing = f"; absent from the validation labels: {some(results.absent)}" if results.absent else ""
+    more = left_out(len(different) - _MOST_CHARTS, "row") + left_out(len(found) - len(shown), "class")
     footer(figure, results.data, f"last epoch, mean over the seeds; rim: {rim} %{dashed}{missing}{more}")
     return figure
 

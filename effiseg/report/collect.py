@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 
 from effiseg.base.config import Config
 from effiseg.base.errors import EffiSegError
-from effiseg.data.predictions import read_predictions
+from effiseg.data.predictions import ClassMap, read_predictions
 from effiseg.data.prepared import Prepared
-from effiseg.report.blocks import Recordings
-from effiseg.report.recordings import recordings
+from effiseg.report.blocks import Recordings, recordings
 from effiseg.runs.places import FLOORS, PREPARED, RUNS, Place
 from effiseg.runs.records import (
     FORMS,
@@ -61,11 +60,11 @@ class Run:
     def seed(self) -> int:
         return self.place.seed
 
-    def predictions(self, names: list[str], size: tuple[int, int]) -> list[NDArray[np.uint8]]:
-        """Class maps of the validation images of these names, at the labels' resolution `size`."""
+    def predictions(self, names: list[str], sizes: Sequence[tuple[int, int]]) -> list[ClassMap]:
+        """Class maps of the validation images of these names, at their labels' resolutions."""
         path = self.place.scores / "predictions.zip"
         maps = read_predictions(path, names)
-        if any(classes.shape != size for classes in maps):
+        if any(classes.shape != size for classes, size in zip(maps, sizes, strict=True)):
             raise EffiSegError(f"{path}: does not fit the validation images; {REPAIR}")
         return maps
 
@@ -124,7 +123,7 @@ class Results:
     @property
     def recordings(self) -> Recordings:
         """The validation images by recording."""
-        return Recordings(recordings(self.data.source, self.data.val.names))
+        return Recordings(recordings(self.data.val.groups))
 
     @property
     def absent(self) -> list[str]:

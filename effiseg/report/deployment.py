@@ -96,7 +96,7 @@ def _lines(records: Records) -> list[dict[str, object]]:
 def _page(config: Config, data: Prepared, records: Records, options: OptionsRecord) -> str:
     size = dimensions(config.profile.size)
     devices = sorted({form.device for record in records.values() for form in record.forms})
-    scenes = " (generated scenes)" if data.source == "synthetic" else ""
+    scenes = " (generated scenes)" if data.generated else ""
     parts = [
         "# From a row to a device\n",
         f"Every trained row in every form: {data.source}{scenes}, data digest {data.digest[:12]}; mIoU on the "

@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 
 from effiseg.report.collect import BASELINE, Results
 from effiseg.report.statistics import Difference
-from effiseg.report.style import Look, footer, looks, new_figure
+from effiseg.report.style import Look, footer, largest_classes, left_out, looks, new_figure
 from effiseg.report.summary import RowSummary
 from effiseg.report.tables import interval, points
 from effiseg.report.words import drawn
@@ -58,7 +58,8 @@ def _draw_gain(axes: Axes, place: int, row: RowSummary, results: Results) -> Non
 def class_gains(results: Results, summaries: Sequence[RowSummary]) -> Figure:
     """A heat map of each row's gain in mIoU and in every class's IoU."""
     rows = _compared(summaries)
-    classes = [name for name in results.data.classes if name not in results.absent]
+    found = [name for name in results.data.classes if name not in results.absent]
+    classes = largest_classes(results.data, found)
     figure = new_figure(1.6 + _LINE * len(rows), "Gain over the baseline by class, points of IoU")
     if not rows or not classes:
         footer(figure, results.data, "nothing to compare with a baseline")
@@ -76,7 +77,7 @@ def class_gains(results: Results, summaries: Sequence[RowSummary]) -> Figure:
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     figure.colorbar(image, ax=axes, pad=0.01, aspect=30)
-    note = "bold in a frame: better or worse over several seeds"
+    note = f"bold in a frame: better or worse over several seeds{left_out(len(found) - len(classes), 'class')}"
     footer(figure, results.data, f"{note}\n{_over(results, rows)}")
     return figure
 

@@ -22,7 +22,7 @@ def _differences(data: Prepared, config: Config) -> Iterator[str]:
         yield f"{len(data.val)} validation images, and not all {IMAGES}"
     for what, ours, theirs in (
         ("images", data.size, SIZE),
-        ("labels", data.full_size, LABELS),
+        ("labels", data.label_sizes[0], LABELS),
         ("costs", tuple(config.profile.size), SIZE),
     ):
         if ours != theirs:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,11 +10,14 @@ from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
 from effiseg.base.errors import EffiSegError
+from effiseg.data.fit import placed
 from effiseg.report.collect import BASELINE, Norm, Results, Run
-from effiseg.report.style import WIDTH, footer, grid, left_out, looks, new_figure, swatches
+from effiseg.report.style import WIDTH, footer, grid, largest_classes, left_out, looks, new_figure, swatches
 from effiseg.report.summary import RowSummary
 from effiseg.report.tables import points
 from effiseg.runs.records import REPAIR
+
+Picture = NDArray[np.uint8]
 
 _PANEL_COLUMNS = 4  # validation images side by side
 _MOST_ROWS = 12  # shown in pictures; more would make them too long
@@ -42,8 +46,8 @@ def panels(results: Results) -> Figure:
     columns = min(_PANEL_COLUMNS, len(indices))
     blocks = [range(start, min(start + columns, len(indices))) for start in range(0, len(indices), columns)]
     lines = len(tiles) * len(blocks)
-    height, width = results.data.full_size
-    line_height = min((WIDTH - _LABEL_WIDTH) / columns * height / width, _MOST_INCHES / lines)
+    tallest = max(tile.shape[0] / tile.shape[1] for tile in tiles["truth"])
+    line_height = min((WIDTH - _LABEL_WIDTH) / columns * tallest, _MOST_INCHES / lines)
     legend_height = _legend_height(results)
     figure = new_figure(1.05 * line_height * lines + legend_height, "Validation images and predictions", 0.015)
     cells = figure.add_gridspec(lines + 1, columns, height_ratios=[*[line_height] * lines, legend_height])
@@ -51,7 +55,7 @@ def panels(results: Results) -> Figure:
         for line, (name, images) in enumerate(tiles.items()):
             for column, i in enumerate(chosen):
                 axes = figure.add_subplot(cells[block * len(tiles) + line, column])
-                _show(axes, images[i], height / width)
+                _show(axes, images[i], tiles["truth"][i])
                 if column == 0:
                     _name_line(axes, name, colours.get(name, "#000000"))
     _legend(figure.add_subplot(cells[-1, :]), results)
@@ -69,19 +73,19 @@ def extreme_images(results: Results, summaries: Sequence[RowSummary]) -> Figure:
         figure = new_figure(2, title)
         footer(figure, results.data, "no row can be compared with the baseline")
         return figure
-    height, width = results.data.full_size
+    styles = looks(results.config)
+    tiles = [tile for row in rows for tile in _extremes(results, row)]
+    tallest = max(truth.shape[0] / truth.shape[1] for _, _, truth in tiles)
     # few rows: the two images below each other; many: side by side and smaller
     columns = 4 if len(rows) <= _MOST_ROWS // 2 else 8
     lines = 8 * len(rows) // columns
-    line_height = min((WIDTH - _LABEL_WIDTH) / columns * height / width + 0.25, _MOST_INCHES / lines)
+    line_height = min((WIDTH - _LABEL_WIDTH) / columns * tallest + 0.25, _MOST_INCHES / lines)
     heights = [*[line_height] * lines, _legend_height(results)]
     figure = new_figure(sum(heights), title, 0.02)
     cells = figure.add_gridspec(lines + 1, columns, height_ratios=heights)
-    styles = looks(results.config)
-    tiles = [tile for row in rows for tile in _extremes(results, row)]
-    for i, (heading, image) in enumerate(tiles):
+    for i, (heading, image, truth) in enumerate(tiles):
         axes = figure.add_subplot(cells[divmod(i, columns)])
-        _show(axes, image, height / width)
+        _show(axes, image, truth)
         axes.set_title(heading, loc="left", fontsize=7, pad=2)
         if i % 8 == 0:
             _name_line(axes, rows[i // 8].experiment, styles[rows[i // 8].experiment].colour)
@@ -91,14 +95,15 @@ def extreme_images(results: Results, summaries: Sequence[RowSummary]) -> Figure:
     return figure
 
 
-def _extremes(results: Results, row: RowSummary) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Eight headings and tiles: photograph, truth, baseline and row of the row's best image and of its worst."""
+def _extremes(results: Results, row: RowSummary) -> Iterator[tuple[str, Picture, Picture]]:
+    """Eight tiles with heading and truth: photograph, truth, baseline and row of the row's best image and its worst."""
     indices = np.array([np.nanargmax(row.image_deltas), np.nanargmin(row.image_deltas)])
     runs = [run for name in (BASELINE, row.experiment) for run in results.of(name) if run.seed == row.paired[0]]
     lines = _tiles(results, runs, indices)
     for i, (word, index) in enumerate(zip(("best", "worst"), indices, strict=True)):
         heading = f"{word}: {points(row.image_deltas[index])}, {results.data.val.names[index]}"
-        yield from ((heading if line == "image" else "", images[i]) for line, images in lines.items())
+        truth = lines["truth"][i]
+        yield from ((heading if line == "image" else "", images[i], truth) for line, images in lines.items())
 
 
 def _name_line(axes: Axes, name: str, colour: str) -> None:
@@ -106,7 +111,7 @@ def _name_line(axes: Axes, name: str, colour: str) -> None:
 
 
 def _legend_height(results: Results) -> float:
-    return 0.2 * math.ceil(len(results.data.classes) / 7) + 0.2
+    return 0.2 * math.ceil(len(largest_classes(results.data, results.data.classes)) / 7) + 0.2
 
 
 def _legend(axes: Axes, results: Results) -> None:
@@ -114,22 +119,29 @@ def _legend(axes: Axes, results: Results) -> None:
     axes.legend(handles=swatches(results), loc="center", ncols=7, fontsize=8, handlelength=1.2)
 
 
-def _tiles(results: Results, runs: list[Run], indices: NDArray[np.intp]) -> dict[str, NDArray[np.uint8]]:
-    """Per line of the figure the RGB images (K, H, W, 3)."""
-    split, size = results.data.val, results.data.full_size
+def _tiles(results: Results, runs: list[Run], indices: NDArray[np.intp]) -> dict[str, list[Picture]]:
+    """Per line of the figure the RGB images (H, W, 3): photographs at the training size, the others as labels are."""
+    data, split = results.data, results.data.val
+    labels = [np.asarray(split.labels[int(i)]) for i in indices]
+    shapes = [(label.shape[0], label.shape[1]) for label in labels]
+    pictures = []
+    for i, shape in zip(indices, shapes, strict=True):
+        height, width = placed(shape, data.size, data.fit)
+        pictures.append(np.asarray(split.images[i])[:, :height, :width].transpose(1, 2, 0))
+    palette = np.array([*data.colours, (0, 0, 0)], dtype=np.uint8)  # the last: void
+
+    def coloured(classes: NDArray[Any]) -> Picture:
+        return palette[classes.clip(max=data.num_classes)]
+
     names = [split.names[i] for i in indices]
-    palette = np.zeros((256, 3), dtype=np.uint8)
-    palette[: len(results.data.colours)] = results.data.colours
-    tiles = {
-        "image": np.asarray(split.images[indices]).transpose(0, 2, 3, 1),
-        "truth": palette[np.asarray(split.labels[indices])],
-    }
-    return tiles | {run.experiment: palette[np.stack(run.predictions(names, size))] for run in runs}
+    predictions = {run.experiment: list(map(coloured, run.predictions(names, shapes))) for run in runs}
+    return {"image": pictures, "truth": list(map(coloured, labels)), **predictions}
 
 
-def _show(axes: Axes, image: NDArray[np.uint8], aspect: float) -> None:
+def _show(axes: Axes, image: Picture, truth: Picture) -> None:
+    """An image in the shape of its truth."""
     axes.imshow(image, aspect="auto")
-    axes.set_box_aspect(aspect)
+    axes.set_box_aspect(truth.shape[0] / truth.shape[1])
     axes.set(xticks=[], yticks=[])
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)

@@ -1,6 +1,6 @@
 """How all figures look: one colour and line per row, one footer, one way to save."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,8 @@ from effiseg.report.collect import Results
 DPI = 110
 WIDTH = 10.0  # inches, of every figure
 TEACHER = "#7F7F7F"
+_MOST_CLASSES = 40  # that a figure names
+_MOST_NAMES = 12  # in a footer
 _GAP = 0.08  # inches between the canvas and its title or footer
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; two of Tol's are in place of its too pale yellow
@@ -72,7 +74,7 @@ def new_figure(height: float, title: str, padding: float = 0.04) -> Figure:
 
 def footer(figure: Figure, data: Prepared, note: str = "") -> None:
     """Say below the figure what data it shows."""
-    scenes = " (generated scenes)" if data.source == "synthetic" else ""
+    scenes = " (generated scenes)" if data.generated else ""
     text = f"{note}\n" if note else ""
     text += f"data set: {data.source}{scenes}, digest {data.digest[:12]}"
     figure.text(0.01, -_GAP / figure.get_figheight(), text, va="top", fontsize=8, color="#606060")
@@ -80,7 +82,21 @@ def footer(figure: Figure, data: Prepared, note: str = "") -> None:
 
 def left_out(count: int, of: str) -> str:
     """What to add to a footer where a figure does not show everything."""
-    return f"; {count} more {of}{'s' if count > 1 else ''} not shown" if count > 0 else ""
+    ending = ("es" if of.endswith("s") else "s") if count > 1 else ""
+    return f"; {count} more {of}{ending} not shown" if count > 0 else ""
+
+
+def some(names: Sequence[str]) -> str:
+    """Names as a footer has room for them."""
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(names[:_MOST_NAMES]) + more
+
+
+def largest_classes(data: Prepared, names: Sequence[str]) -> list[str]:
+    """As many of these classes as a figure can name, in their order: those with the most training pixels."""
+    pixels = dict(zip(data.classes, data.pixel_counts["train"], strict=True))
+    chosen = set(sorted(names, key=lambda name: -pixels[name])[:_MOST_CLASSES])
+    return [name for name in names if name in chosen]
 
 
 def grid(figure: FigureBase, count: int, columns: int, **options: object) -> list[Axes]:
@@ -90,11 +106,10 @@ def grid(figure: FigureBase, count: int, columns: int, **options: object) -> lis
 
 
 def swatches(results: Results) -> list[Patch]:
-    """A legend of the data set's classes in its colours."""
-    return [
-        Patch(facecolor=hexadecimal(colour), label=name)
-        for name, colour in zip(results.data.classes, results.data.colours, strict=True)
-    ]
+    """A legend of the data set's classes, or of as many as a figure can name, in its colours."""
+    data = results.data
+    colours = dict(zip(data.classes, data.colours, strict=True))
+    return [Patch(facecolor=hexadecimal(colours[name]), label=name) for name in largest_classes(data, data.classes)]
 
 
 def hexadecimal(colour: Colour) -> str:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from effiseg.data.prepared import Prepared
 from effiseg.report.blocks import Population
 from effiseg.report.collect import BASELINE, Results, Run
 from effiseg.report.paper import unlike_the_paper
@@ -12,7 +13,6 @@ from effiseg.report.statistics import Difference
 from effiseg.report.summary import RowSummary
 from effiseg.report.tables import dimensions, interval, percent, points
 
-SOURCES = {"synthetic": "synthetic (generated street scenes)", "cityscapes": "Cityscapes", "camvid": "CamVid"}
 LOSS_RESOLUTION = {
     "label": "label (the logits are upsampled to the training labels' size)",
     "quarter": "quarter (the training labels are shrunk to the logits' 1/4 grid)",
@@ -126,7 +126,7 @@ def header(results: Results) -> dict[str, str]:
         "data set": dataset_title(results),
         "data digest": f"`{data.digest[:12]}`",
         "images": f"{len(data.train.names)} to train on, {len(data.val.names)} to validate on",
-        "size": f"trained at {dimensions(data.size)}, scored against labels at {dimensions(data.full_size)}",
+        "size": f"trained at {dimensions(data.size)}, scored against labels {_label_sizes(data)}",
         "epochs": _shared(results, lambda run: str(run.info.epochs)),
         "loss resolution": _shared(results, lambda run: LOSS_RESOLUTION[_resolution(results, run)]),
         "seeds": ", ".join(str(seed) for seed in results.config.study.seeds),
@@ -136,9 +136,20 @@ def header(results: Results) -> dict[str, str]:
 
 
 def dataset_title(results: Results) -> str:
-    """The data set in words, and what was held out of its training images."""
-    title, validation = SOURCES[results.data.source], results.config.data.validation
-    return f"{title}, {validation} (training images, not its validation split)" if validation else title
+    """The data set in words, and what was learned and scored where it is not train and val."""
+    data, settings = results.data, results.config.data
+    title = f"{data.source} ({data.title})" if data.generated else data.title
+    said = f"{title}, {settings.validation}" if settings.validation else title
+    return f"{said} (training images, not its validation split)" if settings.held_out else said
+
+
+def _label_sizes(data: Prepared) -> str:
+    """At which size labels are scored, in words."""
+    if len(data.label_sizes) == 1:
+        return f"at {dimensions(data.label_sizes[0])}"
+    smallest, largest = (choose(data.label_sizes, key=math.prod) for choose in (min, max))
+    fit = "their shape kept" if data.fit == "pad" else "squashed to one shape in training"
+    return f"at their own sizes, {dimensions(smallest)} to {dimensions(largest)} ({fit})"
 
 
 def _resolution(results: Results, run: Run) -> str:
@@ -157,10 +168,10 @@ def _shared(results: Results, value_of: Callable[[Run], str]) -> str:
 
 def comparability(results: Results) -> str:
     """Whether the figures may stand beside the paper's; empty where they may."""
-    if results.data.source == "cityscapes":
+    if results.data.paper:
         others = unlike_the_paper(results.data, results.config)
         return f"**Not comparable** with the paper's table: {'; '.join(others)}." if others else ""
-    scenes = "These are generated scenes, not photographs. " if results.data.source == "synthetic" else ""
+    scenes = "These are generated scenes, not photographs. " if results.data.generated else ""
     return f"{scenes}The figures are **not comparable** with the paper's Cityscapes table."
 
 

@@ -5,7 +5,6 @@ from typing import Any
 
 from effiseg.base.config import Config
 from effiseg.base.errors import EffiSegError
-from effiseg.data.labels import LABEL_SPACES
 from effiseg.data.prepared import Prepared
 from effiseg.deployment.card import Card
 from effiseg.models.segformer import Segmenter, load_model, read_model_config
@@ -53,10 +52,9 @@ def find_run(config: Config, data: Prepared, name: str) -> FinishedRun:
         "git_commit": record.git_commit,
         "data_digest": data.digest,
         "miou": metrics.miou,
-        "source": data.source,
+        "space": data.space,
         "size": data.size,
-        "classes": data.classes,
-        "colours": LABEL_SPACES[data.source].colours,
+        "fit": data.fit,
         "mean": tuple(model.mean),
         "std": tuple(model.std),
     }

@@ -3,6 +3,7 @@
 from effiseg.base.config import Config
 from effiseg.base.errors import EffiSegError
 from effiseg.base.schema import Row
+from effiseg.data.dataset import open_dataset
 from effiseg.data.prepared import Prepared
 from effiseg.runs.places import PREPARED
 
@@ -14,11 +15,12 @@ def open_prepared(config: Config) -> Prepared:
         EffiSegError: they are missing or damaged, or were made from another source or at another size.
     """
     data, wanted = Prepared.open(PREPARED), config.data
-    generated = wanted.source == "cityscapes" and data.source == "synthetic"
-    if data.size != tuple(wanted.size) or not (generated or data.source == wanted.source):
+    table = open_dataset(wanted.source).fingerprint == data.table
+    if data.size != tuple(wanted.size) or not table:
+        found = "" if table else ", or its table was edited since"
         raise EffiSegError(
             f"{PREPARED}: made from {data.source} at {list(data.size)}, but params.yaml says {wanted.source} at "
-            f"{wanted.size}; run `dvc repro prepare` first"
+            f"{wanted.size}{found}; run `dvc repro --force --single-item prepare` first"
         )
     return data
 

@@ -1,5 +1,6 @@
 """One training with its checkpoints, its MLflow run and the files that dvc.yaml declares."""
 
+import json
 import math
 from dataclasses import asdict
 from importlib.metadata import version
@@ -13,7 +14,7 @@ from effiseg.cli.progress import with_progress
 from effiseg.cli.stage import is_first_process
 from effiseg.data.prepared import Prepared
 from effiseg.models.deployed import deploy
-from effiseg.models.segformer import load_model
+from effiseg.models.segformer import CONFIG_FILE, load_model
 from effiseg.runs.checkpoints import checkpoints, identity
 from effiseg.runs.places import Place
 from effiseg.runs.records import RunRecord, write_record
@@ -58,6 +59,8 @@ def train_run(config: Config, row: Row, seed: int, data: Prepared) -> None:
         on_log = with_progress(tracker.metrics, steps, row.train.batch_size)
         training = train_row(row, seed, data, folder, out, teacher=teacher, on_log=on_log)
         assert training is not None
+        for name in ("last", "best"):
+            _tell_labels(out / name / CONFIG_FILE, data)
         how = {key: value for key, value in asdict(training).items() if key != "history"}
         what = {"experiment": row.name, "seed": seed, "identity": known_as, "data_source": data.source, **digests}
         weights = {"weights_digest": digest(out / "last/model.safetensors"), "git_commit": git_commit()}
@@ -67,4 +70,12 @@ def train_run(config: Config, row: Row, seed: int, data: Prepared) -> None:
         costs = record.model_dump(include={"train_minutes", "images_per_second", "peak_memory_mb"})
         tracker.metrics(costs, training.steps)
         tracker.artifact(place.history)
-        tracker.model(out / "last", data.size, [f"{package}=={version(package)}" for package in NEEDED_BY_MODEL])
+        needed = [f"{package}=={version(package)}" for package in NEEDED_BY_MODEL]
+        tracker.model(out / "last", data.size, data.fit, needed)
+
+
+def _tell_labels(file: Path, data: Prepared) -> None:
+    """Add to a model's configuration what its answers mean, and which images it was trained on."""
+    content = json.loads(file.read_text(encoding="utf-8"))
+    content["effiseg_labels"] = {"space": data.space.model_dump(mode="json"), "size": data.size, "fit": data.fit}
+    write_text(file, json.dumps(content, indent=2) + "\n")

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from effiseg.data.labels import CITYSCAPES, IGNORE_INDEX
+from effiseg.data.dataset import open_dataset
 
 Colour = tuple[float, float, float]
 Points = NDArray[np.float64]
@@ -23,7 +23,7 @@ NEAR = 1.0  # metres; what is nearer is drawn as if it were here
 ASPECT = 2  # width over height
 _SUPERSAMPLE = 2  # of the image only: an antialiased label would invent classes
 
-LABEL_ID = {CITYSCAPES.classes[t]: i for i, t in CITYSCAPES.train_id_of.items() if t != IGNORE_INDEX}
+LABEL_ID = {entry.name: entry.ids[0] for entry in open_dataset("synthetic").classes}
 # void ids have no name in the label space; these are the data set's own
 EGO_VEHICLE, OUT_OF_ROI, STATIC, DYNAMIC, GROUND = 1, 3, 4, 5, 6
 

@@ -22,7 +22,7 @@ class SegmenterModel(PythonModel):
 
         network = deploy(load_model(Path(context.artifacts["model"])))
         height, width = context.model_config["size"]
-        self.predictor = Predictor(network, (height, width), torch.device("cpu"))
+        self.predictor = Predictor(network, (height, width), context.model_config["fit"], torch.device("cpu"))
 
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # MLflow reads hints as schema
         """Class maps at the images' own size."""

@@ -23,7 +23,7 @@ COLUMN = "image"
 
 
 class ServedModel(PythonModel):
-    """Pictures, one a row of the column `image` -> class maps (H, W) uint8 of trainIds, each at its picture's size.
+    """Pictures, one a row of the column `image` -> class maps (H, W) of trainIds, each at its picture's size.
 
     A picture is the bytes of a PNG, JPEG, WEBP, BMP or TIFF file (in JSON: in base64), or an array (H, W, 3) of RGB
     values 0..255.
@@ -36,7 +36,7 @@ class ServedModel(PythonModel):
         from effiseg.models.deployed import deploy
 
         model, card = open_checkpoint(Path(context.artifacts["checkpoint"]))
-        self.predictor = Predictor(deploy(model), card.size, torch.device("cpu"))
+        self.predictor = Predictor(deploy(model), card.size, card.fit, torch.device("cpu"))
 
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # MLflow reads hints as schema
         """One class map per row; a picture that cannot be used is an error of status 400 that names its row."""

@@ -8,6 +8,7 @@ goes away later costs a warning, never the work.
 
 import hashlib
 import os
+import re
 import sys
 import time
 import warnings
@@ -57,9 +58,12 @@ class Tracker:
         self._warned = False
 
     def metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log numbers at a step; sent in batches, since a single call costs milliseconds."""
+        """Log numbers at a step; sent in batches, since a single call costs milliseconds.
+
+        Names keep letters of any language, digits and _-./: and blanks; MLflow refuses others, which become `-`.
+        """
         now, step = int(1000 * time.time()), self.step if step is None else step
-        self._waiting += [Metric(name, value, now, step) for name, value in metrics.items() if value == value]
+        self._waiting += [Metric(_allowed(name), value, now, step) for name, value in metrics.items() if value == value]
         if time.monotonic() > self._next_flush:
             self.flush()
 
@@ -89,13 +93,13 @@ class Tracker:
         source = resolve_dataset_source(Path(root).absolute().as_uri())
         self._try(lambda: mlflow.log_input(MetaDataset(source, name=name, digest=digest[:36]), context=context))
 
-    def model(self, folder: Path, size: tuple[int, int], requirements: list[str]) -> None:
+    def model(self, folder: Path, size: tuple[int, int], fit: str, requirements: list[str]) -> None:
         """Keep a model folder as an MLflow model: images (N, H, W, 3) uint8 in, class maps (N, H, W) out.
 
         Args:
-            size: (height, width) of its training, to which images are scaled.
+            size: (height, width) of its training, to which images are brought as `fit` says.
         """
-        config = {"size": list(size)}
+        config = {"size": list(size), "fit": fit}
         self._try(lambda: _log_pyfunc(PYFUNC, "model", folder, requirements, model_config=config))
 
     def register(
@@ -240,6 +244,10 @@ def _opened(start: Callable[[], Run], tags: dict[str, Any], step: int) -> Iterat
     finally:
         tracker.flush()
         tracker._try(lambda: mlflow.end_run(status))
+
+
+def _allowed(name: str) -> str:
+    return re.sub(r"[^\w\-./: ]", "-", name)
 
 
 def _flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

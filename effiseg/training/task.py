@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from effiseg.base.objective import Loss
 from effiseg.base.schema import Row
 from effiseg.data.augment import DRAWS, Augmentation
+from effiseg.evaluation.evaluate import shrink_labels
 from effiseg.losses.inside import on_grids
 from effiseg.losses.terms import LOSSES, Setting, Signals
 from effiseg.models.deployed import Deployed, deploy
@@ -43,7 +44,7 @@ class Task(nn.Module):
         """One step.
 
         Args:
-            images: uint8 (N, 3, H, W). labels: uint8 (N, H, W), trainIds and `IGNORE_INDEX`.
+            images: uint8 (N, 3, H, W). labels: (N, H, W) of `label_type`, trainIds and the index of void.
             draws: what is random in training, see `draw`; of seeds from torch's global generator if not given.
 
         Returns:
@@ -96,4 +97,4 @@ def to_one_resolution(logits: Tensor, labels: Tensor, resolution: str) -> tuple[
     """Bring logits (N, C, h, w) and labels (N, H, W) together: at the labels' size, or on the logits' quarter grid."""
     if resolution == "label":  # in float32, as the losses are: half precision would round each logit once more
         return F.interpolate(logits.float(), size=labels.shape[1:], mode="bilinear", align_corners=False), labels
-    return logits, F.interpolate(labels[:, None], size=logits.shape[2:], mode="nearest")[:, 0]
+    return logits, shrink_labels(labels, logits.shape[2:])

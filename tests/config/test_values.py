@@ -8,7 +8,11 @@ from effiseg.base.objective import LossWeights
 
 NAN, INF = math.nan, math.inf
 WRONG = [
-    ("data.source", "imagenet", "'synthetic', 'cityscapes' or 'camvid'"),
+    ("data.source", "", "at least 1 character"),
+    ("data.fit", "crop", "'squash' or 'pad'"),
+    ("data.train_on", [], "at least 1 item"),
+    ("data.train_on", ["training"], "'train', 'val' or 'test'"),
+    ("data.score_on", "all", "'train', 'val' or 'test'"),
     ("data.root", 5, "valid string"),
     ("data.root", "", "at least 1 character"),
     ("data.size", [96], "at least 2 items"),
@@ -134,9 +138,19 @@ def test_several_mistakes_are_told_at_once(refused, edited):
     refused(edited({"model.variant": "b1", "train.epochs": -1}), "model.variant", "train.epochs")
 
 
-def test_the_papers_class_weights_are_refused_with_camvid(refused, load, edited):
-    load(edited({"data.class_weights": "paper"}))
-    refused(edited({"data.class_weights": "paper", "data.source": "camvid"}), "data: ", "'paper'", "'computed'")
+@pytest.mark.parametrize(
+    ("splits", "told"),
+    [(["train", "train"], "names a split twice"), (["train", "val"], "score_on 'val' is also trained on")],
+)
+def test_splits_that_overlap_are_refused(refused, edited, splits, told):
+    refused(edited({"data.train_on": splits}), "data: ", told)
+
+
+def test_what_is_scored_may_be_learned_where_it_is_meant_or_held_out(load, edited):
+    both = {"data.train_on": ["train", "val"]}
+    assert "which it was trained on" in load(edited({**both, "data.allow_overlap": True})).data.validation
+    assert load(edited({**both, "data.held_out": ["x"]})).data.validation == "trained on train + val; held out: x"
+    assert load(edited({**both, "data.score_on": "test"})).data.validation == "trained on train + val; scored on test"
 
 
 @pytest.mark.parametrize(

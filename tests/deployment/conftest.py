@@ -10,7 +10,6 @@ import torch
 
 from effiseg.base.config import load_config
 from effiseg.base.schema import Model
-from effiseg.data.labels import CITYSCAPES
 from effiseg.data.prepared import Prepared, Split
 from effiseg.deployment.card import Card
 from effiseg.deployment.export import Parity, export_files
@@ -46,10 +45,9 @@ def card(data: Prepared) -> Card:
         git_commit="0" * 40,
         data_digest=data.digest,
         miou=0.25,
-        source="synthetic",
+        space=data.space,
         size=data.size,
-        classes=data.classes,
-        colours=CITYSCAPES.colours,
+        fit=data.fit,
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
     )

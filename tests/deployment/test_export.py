@@ -139,7 +139,7 @@ def test_the_8_bit_scales_come_from_training_images_alone(exported, card, tmp_pa
 def test_plain_transformers_opens_a_row_of_layernorms(exported, model, data, card):
     folder = exported.folder / "checkpoint"
     picture = Image.fromarray(np.ascontiguousarray(data.val.images[0].transpose(1, 2, 0)))
-    ours = Predictor(model, card.size, torch.device("cpu"))([picture])[0]
+    ours = Predictor(model, card.size, card.fit, torch.device("cpu"))([picture])[0]
 
     processor = AutoImageProcessor.from_pretrained(folder)
     plain = SegformerForSemanticSegmentation.from_pretrained(folder).eval()
@@ -192,7 +192,9 @@ def test_an_onnx_file_of_others_is_refused(exported, tmp_path):
     model = onnx.load(exported.folder / "model.onnx")
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "theirs.onnx")
-    with pytest.raises(EffiSegError, match=r"theirs\.onnx: not a file that EffiSeg exported \(experiment: "):
+    with pytest.raises(
+        EffiSegError, match=r"theirs\.onnx: not a file that this version of EffiSeg exported \(experiment: "
+    ):
         OnnxSegmenter(tmp_path / "theirs.onnx")
 
 
@@ -205,7 +207,8 @@ def test_a_checkpoint_without_a_card_is_refused(exported, tmp_path):
         open_checkpoint(tmp_path)
 
 
-def test_a_card_of_an_unknown_data_set_is_refused(card):
-    fields = card.to_metadata() | {"effiseg.source": '"moon"'}
-    with pytest.raises(EffiSegError, match=r"x: not a file that EffiSeg exported .*unknown data set 'moon'"):
+@pytest.mark.parametrize("space", ["{}", '"moon"', "[", '{"name": "moon", "entries": []}'])
+def test_a_card_whose_classes_are_damaged_is_refused(card, space):
+    fields = card.to_metadata() | {"effiseg.space": space}
+    with pytest.raises(EffiSegError, match="x: not a file that this version of EffiSeg exported"):
         type(card).from_metadata(fields, "x")

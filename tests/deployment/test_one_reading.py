@@ -5,14 +5,15 @@ import pytest
 import torch
 from PIL import Image
 
-from effiseg.data.images import read_image, read_label
-from effiseg.data.labels import CAMVID
+from effiseg.data.images import read_image
+from effiseg.data.label_files import read_label
 from effiseg.data.prepared import Prepared
 from effiseg.deployment.predictor import Predictor
 from effiseg.evaluation.evaluate import evaluate
 from effiseg.evaluation.metrics import confusion_matrix
 from effiseg.preparation.prepare import prepare
 from tests.deployment.conftest import network
+from tests.settings import CAMVID, data_settings
 
 CPU = torch.device("cpu")
 SIZE = (32, 64)
@@ -33,10 +34,10 @@ def test_the_same_picture_gets_the_same_answer_everywhere(settings, tmp_path, or
             noise.save(tmp_path / split / f"{name}.jpg", exif=exif)
             labels = draw.integers(0, 12, shape, dtype=np.uint8)
             Image.fromarray(labels).save(tmp_path / f"{split}annot/{name}.png")
-    prepare("camvid", tmp_path, tmp_path / "prepared", size=SIZE, workers=1)
+    prepare(data_settings("camvid", tmp_path, SIZE), tmp_path / "prepared", workers=1)
     data = Prepared.open(tmp_path / "prepared")
     model = network(data, settings)
-    predictor = Predictor(model, SIZE, CPU)
+    predictor = Predictor(model, SIZE, "squash", CPU)
 
     scored = evaluate(model, data.val, data.classes, batch_size=1, device=CPU)
 

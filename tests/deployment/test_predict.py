@@ -9,17 +9,18 @@ from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as offic
 from PIL import Image
 
 from effiseg.base.errors import EffiSegError
-from effiseg.data.labels import CITYSCAPES
-from effiseg.deployment.pictures import coloured, label_file, overlay, write_png
+from effiseg.data.label_files import label_image
+from effiseg.deployment.pictures import coloured, overlay, write_png
 from effiseg.deployment.predict import predict, told_miou, told_problems
 from effiseg.deployment.predictor import Predictor
 from effiseg.deployment.targets import LABELS, list_labels, list_pictures, match_truths, name_outputs
 from effiseg.evaluation.metrics import scores
+from tests.settings import CITYSCAPES
 
 
 @pytest.fixture
 def predictor(model, card):
-    return Predictor(model, card.size, torch.device("cpu"))
+    return Predictor(model, card.size, card.fit, torch.device("cpu"))
 
 
 @pytest.fixture
@@ -63,14 +64,14 @@ def test_what_is_written_is_what_the_predictor_says(folder, predictor, tmp_path)
         np.asarray(Image.open(tmp_path / "p4.png")), np.asarray(overlay(picture, found, CITYSCAPES))
     )
     ids = np.asarray(Image.open(tmp_path / "labels/p4_labelIds.png"))
-    np.testing.assert_array_equal(CITYSCAPES.lookup()[ids], found)
+    np.testing.assert_array_equal(CITYSCAPES.of_id[ids], found)
 
 
 def test_label_files_hold_the_official_ids():
     from cityscapesscripts.helpers.labels import trainId2label
 
     classes = np.arange(19, dtype=np.uint8)[None]
-    ids = np.asarray(label_file(classes, CITYSCAPES))
+    ids = np.asarray(label_image(classes, CITYSCAPES))
     assert ids.tolist() == [[trainId2label[i].id for i in range(19)]]
     colours = np.asarray(coloured(classes, CITYSCAPES.colours))
     assert [tuple(colour) for colour in colours[0].tolist()] == [trainId2label[i].color for i in range(19)]
@@ -83,7 +84,7 @@ def test_the_truth_stands_beside_and_gives_the_miou(data, predictor, tmp_path):
     (found,) = predictor([image])
     image.save(pictures / "city_leftImg8bit.png")
     image.save(pictures / "alone_leftImg8bit.png")
-    label_file(found, CITYSCAPES).save(truth / "city_gtFine_labelIds.png")
+    label_image(found, CITYSCAPES).save(truth / "city_gtFine_labelIds.png")
     paths = list_pictures([str(pictures / "*.png")])
 
     answer = predict(
@@ -136,7 +137,7 @@ def test_without_any_usable_truth_there_is_no_miou(predictor, card, tmp_path):
         (None, "no mIoU: no truth could be used"),
         (0, "no mIoU: nothing but void in the truth"),
     ):
-        image = Image.new("RGB", (64, 32)) if ids is None else Image.new("L", (64, 32), ids)
+        image = Image.new("RGB", (64, 32), "red") if ids is None else Image.new("L", (64, 32), ids)
         image.save(tmp_path / "truth/a.png")
         outputs = name_outputs([tmp_path / "a.png"], tmp_path / "out", overwrite=True)
         answer = predict(predictor, CITYSCAPES, outputs, {tmp_path / "a.png": tmp_path / "truth/a.png"})

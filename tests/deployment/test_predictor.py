@@ -27,7 +27,7 @@ def picture(height, width, seed=0):
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 1000), (700, 3), (33, 47), (64, 128), (200, 100)])
 def test_any_size_is_answered_at_its_own_size(model, card, size):
-    (found,) = Predictor(model, card.size, CPU)([picture(*size)])
+    (found,) = Predictor(model, card.size, card.fit, CPU)([picture(*size)])
     assert (found.shape, found.dtype) == (size, np.uint8)
     assert found.max() < len(card.classes)
 
@@ -38,14 +38,14 @@ def test_a_picture_of_the_data_set_is_scaled_as_prepared_images_are(model, card,
     with torch.no_grad():
         logits = model(torch.from_numpy(scaled.copy()).permute(2, 0, 1)[None])
 
-    (found,) = Predictor(model, card.size, CPU)([image])
+    (found,) = Predictor(model, card.size, card.fit, CPU)([image])
 
     np.testing.assert_array_equal(found, predict_classes(logits, (image.height, image.width))[0].numpy())
 
 
 def test_pictures_together_are_answered_as_each_alone(model, card):
     pictures = [picture(64, 128, 1), picture(50, 50, 2), picture(32, 64, 3), picture(128, 256, 4)]
-    predictor = Predictor(model, card.size, CPU)
+    predictor = Predictor(model, card.size, card.fit, CPU)
     for found, each in zip(predictor(pictures), pictures, strict=True):
         (alone,) = predictor([each])
         assert (found != alone).mean() < 1e-3  # sums in another order
@@ -53,7 +53,7 @@ def test_pictures_together_are_answered_as_each_alone(model, card):
 
 def test_flip_answers_the_mirrored_picture_with_the_mirrored_map(model, card):
     image = picture(64, 128)
-    plain, flipped = Predictor(model, card.size, CPU), Predictor(model, card.size, CPU, flip=True)
+    plain, flipped = Predictor(model, card.size, card.fit, CPU), Predictor(model, card.size, card.fit, CPU, flip=True)
     mirrored = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
 
     assert (plain([mirrored])[0][:, ::-1] != plain([image])[0]).mean() > 0.05  # else the test would prove nothing
@@ -64,7 +64,7 @@ def test_flip_answers_the_mirrored_picture_with_the_mirrored_map(model, card):
 @pytest.mark.parametrize("size", [(64, 128), (150, 90)])
 def test_windows_cover_the_whole_picture(card, size, zoom):
     # where logits are local, windows can change nothing
-    predictor = Predictor(Local(), card.size, CPU, zoom=zoom)
+    predictor = Predictor(Local(), card.size, card.fit, CPU, zoom=zoom)
     seen = []
     predictor.network.register_forward_pre_hook(lambda _, images: seen.extend(each.shape[1:] for each in images[0]))
     image = picture(*size)

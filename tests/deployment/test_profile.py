@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from effiseg.base.config import Config
 from effiseg.base.schema import Model
-from effiseg.data.labels import CITYSCAPES
 from effiseg.deployment import profile as module
 from effiseg.deployment.profile import Macs, count_macs, count_parameters, measure_speed, profile
 from effiseg.models.segformer import build_model
+from tests.settings import CITYSCAPES
 
 CPU = torch.device("cpu")
 PAPER_SIZE = (512, 1024)

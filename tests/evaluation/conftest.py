@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from effiseg.base.config import Config
-from effiseg.data.labels import CITYSCAPES
 from effiseg.data.prepared import Split
 from effiseg.models.segformer import Segmenter, build_model
+from tests.settings import CITYSCAPES
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from effiseg.data.labels import CITYSCAPES
 from effiseg.data.prepared import Prepared, Split
 from effiseg.evaluation.evaluate import Evaluation, evaluate, predict_classes
 from effiseg.evaluation.metrics import scores
 from effiseg.models.segformer import Segmenter
+from tests.settings import CITYSCAPES
 
 CPU = torch.device("cpu")
 CLASSES = CITYSCAPES.classes
@@ -210,6 +210,6 @@ def test_each_prediction_is_handed_over_as_it_was_counted(make_model: MakeModel,
     )
     assert sorted(maps) == list(range(len(data.val)))
     for index, classes in maps.items():
-        assert (classes.dtype, classes.shape) == (torch.uint8, data.full_size)
+        assert (classes.dtype, classes.shape) == (torch.uint8, data.label_sizes[0])
         counted = counted_one_by_one(classes[None], torch.tensor(data.val.labels[index : index + 1]))
         assert torch.equal(counted, evaluation.images[index])

@@ -8,9 +8,9 @@ from ruamel.yaml import YAML
 
 from effiseg.base.config import Config, merge, read_yaml
 from effiseg.base.errors import EffiSegError
-from effiseg.data.labels import LABEL_SPACES
 from effiseg.models import Deployed, build_student, deploy
 from effiseg.models.norms import norm_places
+from tests.settings import CAMVID
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_the_weights_follow_from_the_seed(repository: Path, tiny):
 def test_the_data_set_says_how_many_classes(params, pixels, tiny):
     model = build_student("tanh_linear", params(data={"source": "camvid", "class_weights": "computed"}))
     assert model(pixels(1, 3, 64, 64)).shape == (1, 11, 16, 16)
-    assert list(model.network.config.id2label.values()) == list(LABEL_SPACES["camvid"].classes)
+    assert list(model.network.config.id2label.values()) == list(CAMVID.classes)
 
 
 def test_the_normalisation_is_that_of_the_file(params, tiny):

@@ -23,8 +23,8 @@ from PIL import Image
 
 from effiseg.__main__ import main
 from effiseg.cli import stage as cli
-from effiseg.data.labels import CITYSCAPES
 from tests.pipeline.study import Study, environment
+from tests.settings import CITYSCAPES
 
 PICTURE = "data/synthetic/leftImg8bit/val/eschenmark/eschenmark_000000_000019_leftImg8bit.png"
 HEADER = {"Content-Type": "application/json"}
@@ -185,7 +185,7 @@ def test_the_server_answers_as_predict_does(story: Story) -> None:
 
     ids = np.asarray(Image.open(labels / f"labels/{Path(PICTURE).stem}_labelIds.png"))
     (served,) = story.answer["predictions"]
-    np.testing.assert_array_equal(np.array(served), CITYSCAPES.lookup()[ids])
+    np.testing.assert_array_equal(np.array(served), CITYSCAPES.of_id[ids])
     assert story.array == story.answer  # the same picture as an array
 
 

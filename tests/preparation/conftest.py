@@ -12,6 +12,7 @@ from PIL import Image
 from effiseg.base.errors import EffiSegError
 from effiseg.data.prepared import Prepared
 from effiseg.preparation.prepare import prepare
+from tests.settings import data_settings
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ def prepared(raw: Raw, out: Path) -> Callable[..., Prepared]:
     """Prepares `raw` to `out` at 8x16, or what the arguments say."""
 
     def run(root: Path = raw.root, out: Path = out, source: str = "cityscapes", **settings: Any) -> Prepared:
-        prepare(source, root, out, **{"size": (8, 16), "workers": 1, **settings})
+        workers = settings.pop("workers", 1)
+        prepare(data_settings(source, root, **{"size": (8, 16), **settings}), out, workers=workers)
         return Prepared.open(out)
 
     return run

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from effiseg.data.labels import CITYSCAPES
 from effiseg.data.prepared import Prepared
 from effiseg.preparation.floors import FLOORS, colour_lookup, largest_class
 from effiseg.preparation.prepare import prepare
+from tests.settings import CITYSCAPES, data_settings
 
 ROAD, SKY, CAR = (CITYSCAPES.classes.index(name) for name in ("road", "sky", "car"))
 LABEL_IDS = {ROAD: 7, SKY: 23, CAR: 26, 255: 0}  # of the raw files
@@ -34,7 +34,7 @@ def make_data(tmp_path: Path) -> Callable[..., Prepared]:
             for path, row in ((image, colours), (label, labels)):
                 path.parent.mkdir(parents=True)
                 Image.fromarray(np.broadcast_to(row, (16, *row.shape)).copy()).save(path)
-        prepare("cityscapes", tmp_path / "raw", tmp_path / "prepared", size=size, workers=1)
+        prepare(data_settings("cityscapes", tmp_path / "raw", size), tmp_path / "prepared", workers=1)
         return Prepared.open(tmp_path / "prepared")
 
     return make
@@ -91,7 +91,7 @@ def test_sixteen_levels_of_each_channel_are_told_apart(make_data: Callable[..., 
 def test_answers_at_the_training_size_are_scored_at_full_resolution(make_data: Callable[..., Prepared]):
     bands = [(ROAD, GREY), (SKY, WHITE), (CAR, RED), (SKY, WHITE)]
     data = make_data(bands, bands, size=(32, 64))
-    assert (data.size, data.full_size) == ((32, 64), (16, 32))
+    assert (data.size, data.label_sizes) == ((32, 64), [(16, 32)])
     evaluation = colour_lookup(data)
     assert evaluation.full.sum() == 16 * 32
     assert evaluation.quarter.sum() == 8 * 16

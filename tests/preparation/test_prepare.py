@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from effiseg.data.labels import CAMVID, CITYSCAPES
-from effiseg.preparation.prepare import PAPER_WEIGHTS
+from effiseg.data.dataset import open_dataset
+from tests.settings import CAMVID, CITYSCAPES
 
 SIZE = (8, 16)
 
@@ -30,10 +30,10 @@ def write_camvid(root: Path) -> Path:
 
 def test_the_arrays_are_the_decoded_and_resized_files(raw, out: Path, prepared, beside_out):
     data = prepared(size=SIZE)
-    assert (data.path, data.source, data.size, data.full_size) == (out, "cityscapes", SIZE, raw.size)
+    assert (data.path, data.source, data.size, data.label_sizes) == (out, "cityscapes", SIZE, [raw.size])
     assert (data.classes, data.colours, data.num_classes) == (CITYSCAPES.classes, CITYSCAPES.colours, 19)
     assert (data.train.names, data.val.names, len(data.train), len(data.val)) == (raw.train, raw.val, 3, 2)
-    table = CITYSCAPES.lookup().astype(np.uint8)
+    table = CITYSCAPES.of_id.astype(np.uint8)
     for split, content, label_size in (("train", data.train, SIZE), ("val", data.val, raw.size)):
         assert isinstance(content.images, np.memmap)
         assert content.images.shape == (len(content), 3, *SIZE)
@@ -51,7 +51,7 @@ def test_pixels_are_counted_on_train_ids_before_resizing(raw, prepared):
     data = prepared()
     for split, names in (("train", raw.train), ("val", raw.val)):
         ids = np.stack([np.asarray(Image.open(raw.label(split, name))) for name in names])
-        train_ids = CITYSCAPES.lookup()[ids]
+        train_ids = CITYSCAPES.of_id[ids]
         assert data.pixel_counts[split] == [int((train_ids == number).sum()) for number in range(19)]
         assert data.void_pixels[split] == (train_ids == 255).sum()
 
@@ -68,8 +68,9 @@ def test_computed_weights_follow_the_share_and_absent_classes_get_the_largest(ra
 
 
 def test_paper_weights_are_the_table_of_cityscapes(out: Path, prepared, refused):
-    assert prepared(class_weights="paper").class_weights == list(PAPER_WEIGHTS)
-    assert len(PAPER_WEIGHTS) == 19
+    published = open_dataset("cityscapes").published_weights
+    assert prepared(class_weights="paper").class_weights == list(published)
+    assert len(published) == 19
     shutil.rmtree(out)
     assert "data.class_weights" in refused(source="camvid", class_weights="paper")
 

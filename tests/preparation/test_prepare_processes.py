@@ -21,9 +21,8 @@ needs_fork = pytest.mark.skipif(
 
 
 @needs_fork
-def test_a_killed_worker_is_an_error(raw, refused, monkeypatch: pytest.MonkeyPatch):
+def test_a_killed_worker_is_an_error(refused, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "read_label", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-    monkeypatch.setattr(module, "_first_size", lambda *_, **__: raw.size)
     assert "a worker process was killed" in refused(workers=2)
 
 
@@ -54,13 +53,14 @@ SLOW = """
 import os, signal, sys, time
 from pathlib import Path
 from effiseg.preparation import prepare
+from tests.settings import data_settings
 def slow(path):
     (Path(sys.argv[2]).parent / f"worker{os.getpid()}").touch()
     time.sleep(0.2)
     return read(path)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 read, prepare.read_image = prepare.read_image, slow
-prepare.prepare("cityscapes", Path(sys.argv[1]), Path(sys.argv[2]), size=(8, 16), workers=2)
+prepare.prepare(data_settings("cityscapes", Path(sys.argv[1]), (8, 16)), Path(sys.argv[2]), workers=2)
 """
 
 

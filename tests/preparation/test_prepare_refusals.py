@@ -37,19 +37,6 @@ def test_an_image_and_its_label_must_have_one_size(raw, refused):
     assert "1 problem:" in message
 
 
-@pytest.mark.parametrize("split", ["val", "train"])
-def test_a_split_must_have_one_size(raw, refused, split: str):
-    odd = getattr(raw, split)[0]
-    if split == "val":
-        for path in (raw.image, raw.label):
-            shutil.copy(path("val", raw.val[1]), path("val", "bonn/b_2"))
-    raw.write_image(split, odd, np.zeros((10, 20, 3), np.uint8))
-    raw.write_label(split, odd, np.zeros((10, 20), np.uint8))
-    message = refused()
-    assert f"1 problem: [1] leftImg8bit/{split}/{odd}_leftImg8bit.png: 10x20 (height x width), but 2 of 3" in message
-    assert f"{split} images are 24x48 (height x width)" in message
-
-
 @pytest.mark.parametrize(("split", "use"), [("train", "learned"), ("val", "scored")])
 def test_a_split_of_void_alone_is_refused(raw, refused, split: str, use: str):
     for name in getattr(raw, split):

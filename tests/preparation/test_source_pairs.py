@@ -1,11 +1,13 @@
 """Finding the pairs of image and label in both layouts."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from effiseg.data.labels import CAMVID, CITYSCAPES
-from effiseg.preparation.sources import Problem, list_pairs, unusable
+from effiseg.preparation import sources
+from effiseg.preparation.sources import Listing, Problem, unusable
+from tests.settings import CAMVID, CITYSCAPES, data_settings
 
 CITYSCAPES_FOLDERS = ("leftImg8bit/train", "leftImg8bit/val", "gtFine/train", "gtFine/val")
 CAMVID_FOLDERS = ("train", "trainannot", "val", "valannot")
@@ -19,6 +21,10 @@ def touch(root: Path, *files: str) -> None:
 
 def touch_pair(root: Path, split: str, name: str) -> None:
     touch(root, f"leftImg8bit/{split}/{name}_leftImg8bit.png", f"gtFine/{split}/{name}_gtFine_labelIds.png")
+
+
+def list_pairs(source: str, root: Path) -> Listing:
+    return sources.list_pairs(data_settings(source, root))
 
 
 def names(listing, split: str) -> list[str]:
@@ -48,7 +54,7 @@ def camvid(tmp_path: Path) -> Path:
 def test_cityscapes_pairs_are_matched_and_sorted(cityscapes: Path, source):
     listing = list_pairs(source, cityscapes)
     assert listing.problems == []
-    assert listing.space is CITYSCAPES
+    assert listing.dataset.space.classes == CITYSCAPES.classes
     assert names(listing, "train") == ["aachen/aachen_000000_000019", "ulm/ulm_000001_000019"]
     pair = listing.pairs["val"][0]
     assert pair.image == cityscapes / "leftImg8bit/val/lindau/lindau_000000_000019_leftImg8bit.png"
@@ -75,7 +81,7 @@ def test_camvid_pairs_are_matched_by_stem_in_any_case_and_test_is_passed_over(ca
     touch(camvid, "test/x.png", "train/.DS_Store", "train/._a.png", "trainannot/Thumbs.db", "val/notes.txt")
     listing = list_pairs("camvid", camvid)
     assert listing.problems == []
-    assert listing.space is CAMVID
+    assert listing.dataset.space == CAMVID
     assert names(listing, "train") == ["a", "b"]
     assert names(listing, "val") == ["c"]
 
@@ -118,14 +124,14 @@ def test_a_missing_val_does_not_hide_the_problems_of_train(tmp_path: Path):
     listing = list_pairs("camvid", tmp_path)
     assert [problem.text.split(":")[0] for problem in listing.problems] == [
         "no folder val, valannot (it holds train, trainannot)",
-        "its label trainannot/a.png is missing",
-        "its image train/b.png or .jpg is missing",
+        "its label trainannot/a.{png,jpg,jpeg} is missing",
+        "its image train/b.{png,jpg,jpeg} is missing",
     ]
 
 
 @pytest.mark.parametrize(
     ("source", "expected"),
-    [("cityscapes", "leftImg8bit/val/<city>/<name>_leftImg8bit.png"), ("camvid", "val/<name>.png or .jpg")],
+    [("cityscapes", "leftImg8bit/val/<name>_leftImg8bit.png"), ("camvid", "val/<name>.{png,jpg,jpeg}")],
 )
 def test_an_empty_split_says_what_is_expected(tmp_path: Path, source, expected: str):
     for folder in CITYSCAPES_FOLDERS if source == "cityscapes" else CAMVID_FOLDERS:
@@ -140,26 +146,26 @@ def test_a_folder_link_that_leads_nowhere_and_a_name_that_cannot_be_kept(citysca
     touch(cityscapes, "leftImg8bit/val/lindau/a\nb_leftImg8bit.png")
     listing = list_pairs("cityscapes", cityscapes)
     assert "gtFine/val/bonn: a link that leads nowhere" in texts(listing)
-    error = unusable("cityscapes", cityscapes, listing.problems)
+    error = unusable(data_settings("cityscapes", cityscapes), listing.problems)
     assert "'leftImg8bit/val/lindau/a\\nb_leftImg8bit.png': its name holds unprintable characters" in str(error)
 
 
 def test_an_unlistable_folder_is_a_problem(cityscapes: Path, monkeypatch: pytest.MonkeyPatch):
-    listdir = Path.iterdir
+    scandir = os.scandir
 
-    def deny(folder: Path):
-        if folder.name == "lindau":
+    def deny(folder):
+        if Path(folder).name == "lindau":
             raise PermissionError(13, "Permission denied")
-        return listdir(folder)
+        return scandir(folder)
 
-    monkeypatch.setattr(Path, "iterdir", deny)
+    monkeypatch.setattr(os, "scandir", deny)
     assert "lindau: cannot be read (Permission denied)" in texts(list_pairs("cityscapes", cityscapes))
 
 
 def test_many_problems_are_one_line_of_twenty():
     root = Path("/x")
     problems = [Problem(root / f"f{number}", "bad\nfile: mend it") for number in range(1, 24)]
-    message = str(unusable("camvid", root, problems))
+    message = str(unusable(data_settings("camvid", root), problems))
     assert message.startswith("data.root /x (source camvid): 23 problems: [1] f1: bad file: mend it; [2] f2: ")
     assert message.endswith("[20] f20: bad file: mend it; and 3 more")
-    assert "1 problem: [1] gone" in str(unusable("camvid", root, [Problem(root, "gone")]))
+    assert "1 problem: [1] gone" in str(unusable(data_settings("camvid", root), [Problem(root, "gone")]))

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from effiseg.base.config import Config, merge, read_yaml
-from effiseg.data.labels import CAMVID, CITYSCAPES
+from effiseg.data.dataset import DataSet, open_dataset
 from effiseg.runs.places import Place
 
 REPOSITORY = Path(__file__).parents[2]
@@ -74,9 +74,10 @@ def make_study(tmp_path: Path) -> Callable[..., Study]:
 
 
 def write_study(study: Study, source: str, absent: Sequence[str], val: int) -> None:
-    space = CAMVID if source == "camvid" else CITYSCAPES
+    dataset = open_dataset(source)
+    space = dataset.space
     draw = np.random.default_rng(0)
-    truth = write_prepared(study.root / "prepared", source, space, absent, val, draw)
+    truth = write_prepared(study.root / "prepared", dataset, absent, val, draw)
     students = [name for name in study.config.experiments if name not in study.config.study.teachers]
     places = {name: i for i, name in enumerate(students)}
     for name, seed in study.config.runs():
@@ -105,9 +106,10 @@ def write_metrics(place: Place, scores: dict[str, Any]) -> None:
 
 
 def write_prepared(
-    folder: Path, source: str, space: Any, absent: Sequence[str], val: int, draw: np.random.Generator
+    folder: Path, dataset: DataSet, absent: Sequence[str], val: int, draw: np.random.Generator
 ) -> np.ndarray:
     """Eight vertical bands of classes per image, no class left out, and a void line; returns the val labels."""
+    space = dataset.space
     counts: dict[str, Any] = {}
     missing = [space.classes.index(name) for name in absent]
     held = [i for i in range(len(space.classes)) if i not in missing] or [255]
@@ -125,16 +127,21 @@ def write_prepared(
         np.save(folder / split / "labels.npy", labels)
         pixels = np.bincount(labels[labels != 255], minlength=len(space.classes)).tolist()
         names = [f"{split}_{i}" for i in range(number)]
-        counts[split] = {"names": names, "pixel_counts": pixels, "void_pixels": int((labels == 255).sum())}
+        void = int((labels == 255).sum())
+        groups = [dataset.group_of(name) for name in names]
+        found = {"names": names, "groups": groups, "pixel_counts": pixels, "void_pixels": void}
+        counts[split] = {"splits": [split], **found}
     index = {
-        "format": 2,
-        "source": source,
+        "format": 3,
+        "title": dataset.title,
         "digest": DATA_DIGEST,
-        "classes": space.classes,
-        "colours": space.colours,
-        "ignore_index": 255,
+        "table": dataset.fingerprint,
+        "space": space.model_dump(mode="json"),
         "size": SIZE,
-        "full_size": FULL_SIZE,
+        "fit": "squash",
+        "label_sizes": [FULL_SIZE],
+        "generated": dataset.generated,
+        "paper": dataset.paper,
         "class_weights": [1.0] * len(space.classes),
         "splits": counts,
     }

@@ -148,7 +148,7 @@ def test_panels_show_truth_and_predictions_in_the_data_sets_colours(make_study: 
     label = results.data.val.labels[0]
     assert tuple(truth[0, 0]) == results.data.colours[label[0, 0]]
     assert tuple(truth[-1, 0]) == (0, 0, 0)  # void
-    (prediction,) = results.of("baseline")[0].predictions([results.data.val.names[0]], results.data.full_size)
+    (prediction,) = results.of("baseline")[0].predictions([results.data.val.names[0]], results.data.label_sizes)
     np.testing.assert_array_equal(
         figure.axes[8].images[0].get_array(), np.array(results.data.colours, np.uint8)[prediction]
     )
@@ -249,7 +249,7 @@ def test_images_of_the_largest_gain_and_loss(make_study: Make) -> None:
         f"worst: {100 * expected[worst]:+.2f}, val_{worst}",
     ]
     palette = np.array(results.data.colours, np.uint8)
-    (prediction,) = results.of("tanh")[0].predictions([f"val_{best}"], results.data.full_size)
+    (prediction,) = results.of("tanh")[0].predictions([f"val_{best}"], results.data.label_sizes)
     np.testing.assert_array_equal(figure.axes[3].images[0].get_array(), palette[prediction])
 
 

@@ -123,8 +123,9 @@ def test_frames_of_one_drive_are_drawn_in_blocks_and_speak_of_no_other(make_stud
 
 def as_the_paper(results: Results, **changes: Any) -> Results:
     """Results as if of the whole of Cityscapes' validation split at the paper's sizes."""
-    val = Split(results.data.val.images, results.data.val.labels, tuple(f"val_{i}" for i in range(500)))
-    data = replace(results.data, **{"val": val, "size": (512, 1024), "full_size": (1024, 2048)} | changes)
+    names = tuple(f"val_{i}" for i in range(500))
+    val = Split(results.data.val.images, results.data.val.labels, names, tuple((name, 0) for name in names))
+    data = replace(results.data, **{"val": val, "size": (512, 1024), "label_sizes": [(1024, 2048)]} | changes)
     return replace(results, data=data)
 
 
@@ -133,7 +134,7 @@ def as_the_paper(results: Results, **changes: Any) -> Results:
     [
         ({"val": None}, "4 validation images, and not all 500"),
         ({"size": (256, 512)}, "images at 256x512, and not at 512x1024"),
-        ({"full_size": (512, 1024)}, "labels at 512x1024, and not at 1024x2048"),
+        ({"label_sizes": [(512, 1024)]}, "labels at 512x1024, and not at 1024x2048"),
     ],
 )
 def test_another_measurement_does_not_stand_beside_the_paper(make_study: Make, changes: dict, told: str) -> None:

@@ -7,12 +7,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from effiseg.base.errors import EffiSegError
-from effiseg.data.labels import CITYSCAPES, IGNORE_INDEX
+from effiseg.base.schema import IGNORE_INDEX
 from effiseg.data.prepared import Prepared
 from effiseg.preparation.prepare import prepare
 from effiseg.scenes import synthetic
 from effiseg.scenes.canvas import EGO_VEHICLE, OUT_OF_ROI
 from effiseg.scenes.synthetic import render_scene, synthesize
+from tests.settings import CITYSCAPES, data_settings
 
 CLASSES = len(CITYSCAPES.classes)
 
@@ -32,7 +33,7 @@ def _val() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 
 
 def _shares(labels: NDArray[np.uint8]) -> dict[str, float]:
-    train_ids = CITYSCAPES.lookup()[labels]
+    train_ids = CITYSCAPES.of_id[labels]
     counts = np.bincount(train_ids[train_ids != IGNORE_INDEX], minlength=CLASSES)
     return dict(zip(CITYSCAPES.classes, (counts / counts.sum()).tolist(), strict=True))
 
@@ -88,7 +89,7 @@ def test_files_are_laid_out_as_cityscapes(tmp_path: Path) -> None:
 
 
 def test_label_files_hold_allowed_ids_only() -> None:
-    assert (CITYSCAPES.lookup()[_train()[1]] >= 0).all()
+    assert (CITYSCAPES.of_id[_train()[1]] >= 0).all()
 
 
 @pytest.mark.parametrize("scenes", [_train, _val])
@@ -120,7 +121,7 @@ def test_colour_alone_does_not_give_the_class_away() -> None:
 
     samples = []
     for images, labels in (_train(), _val()):
-        truth = CITYSCAPES.lookup()[labels].astype(np.int64)
+        truth = CITYSCAPES.of_id[labels].astype(np.int64)
         kept = truth != IGNORE_INDEX
         samples.append((bins(images)[kept], truth[kept]))
     (train_bins, train_truth), (val_bins, val_truth) = samples
@@ -188,5 +189,5 @@ def test_what_a_killed_run_left_is_cleaned_up(tmp_path: Path) -> None:
 
 def test_generated_scenes_read_as_cityscapes_are_still_known_as_generated(tmp_path: Path) -> None:
     synthesize(tmp_path / "raw", train=2, val=2, height=32, seed=0, workers=1)
-    prepare("cityscapes", tmp_path / "raw", tmp_path / "prepared", size=(32, 64), workers=1)
+    prepare(data_settings("cityscapes", tmp_path / "raw"), tmp_path / "prepared", workers=1)
     assert Prepared.open(tmp_path / "prepared").source == "synthetic"

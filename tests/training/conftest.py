@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from effiseg.base.config import Config
-from effiseg.data.labels import CITYSCAPES
 from effiseg.data.prepared import Prepared
 from effiseg.models.segformer import Segmenter, build_model
 from effiseg.training.task import Task
 from effiseg.training.train import Training, train_row
+from tests.settings import CITYSCAPES
 
 Log = tuple[dict[str, float], int]
 

@@ -16,7 +16,6 @@ from transformers.models.segformer.modeling_segformer import SegformerDecodeHead
 from effiseg.base.config import Config
 from effiseg.base.objective import LossWeights
 from effiseg.base.schema import Norms
-from effiseg.data.labels import CITYSCAPES
 from effiseg.data.prepared import Prepared, Split
 from effiseg.losses.terms import LOSSES, Setting, Signals
 from effiseg.models import segformer
@@ -25,6 +24,7 @@ from effiseg.models.outputs import Outputs
 from effiseg.models.segformer import Segmenter, build_model
 from effiseg.training import trainer
 from effiseg.training.task import Task
+from tests.settings import CITYSCAPES
 
 WIDTHS = {
     "b0": {"hidden_sizes": [4, 8, 10, 16], "depths": [1, 2, 1, 1], "decoder_hidden_size": 12},

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from effiseg.base.config import Config, read_yaml
 from effiseg.base.objective import LossWeights
-from effiseg.data.labels import CITYSCAPES
 from effiseg.models import segformer
 from effiseg.models.deployed import Deployed
 from effiseg.models.segformer import Segmenter, build_model
 from effiseg.training.task import Task, to_one_resolution
+from tests.settings import CITYSCAPES
 
 ALL_TERMS = {
     "weighted_ce": 0.5,

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from effiseg.base.config import Config
 from effiseg.base.origins import digest
-from effiseg.data.labels import CITYSCAPES
 from effiseg.models.segformer import build_model
 from effiseg.weights.files import read_tensors
 from effiseg.weights.layouts import load_strictly, to_transformers
+from tests.settings import CITYSCAPES
 
 
 def test_the_shipped_teacher_is_the_pinned_one_fits_and_is_small(shipped: Config, repository: Path) -> None:
