@@ -1,6 +1,7 @@
 """What `python -m effiseg predict` reads and writes: found, named, and kept apart before any work."""
 
 import os
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from glob import glob
@@ -9,6 +10,7 @@ from typing import NamedTuple
 
 from effiseg.base.errors import EffiSegError
 from effiseg.data.images import SUFFIXES
+from effiseg.data.label_files import SUFFIXES as LABEL_SUFFIXES
 
 IMAGE_ENDING, LABEL_ENDING = "_leftImg8bit", "_gtFine_labelIds"  # of Cityscapes, where the rest names the sample
 LABELS = "labels"  # folder of the label files: the official evaluator takes the only files of a name there
@@ -53,11 +55,14 @@ def list_labels(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise EffiSegError(f"--truth {folder}: not a folder; give the one that holds the label files")
-    return [file for file in _files_below(folder) if file.suffix.lower() == ".png" and not file.name.startswith(".")]
+    return [
+        file for file in _files_below(folder) if file.suffix.lower() in LABEL_SUFFIXES and not file.name.startswith(".")
+    ]
 
 
 def match_truths(pictures: Sequence[Path], labels: Sequence[Path], folder: Path) -> dict[Path, Path]:
-    """Picture -> its label file: the same name, or <name>_gtFine_labelIds.png for <name>_leftImg8bit.png.
+    """Picture -> its label file: the same name, or <name>_gtFine_labelIds.png for <name>_leftImg8bit.png; where none
+    has these, the picture's name with an ending that all labels share, as in a_mask.png.
 
     Names are compared in composed form, since file systems differ in how they write an umlaut.
 
@@ -67,25 +72,53 @@ def match_truths(pictures: Sequence[Path], labels: Sequence[Path], folder: Path)
     Raises:
         EffiSegError: no picture has a label, or one has several.
     """
+    taken = {picture.resolve() for picture in pictures}
+    labels = [label for label in labels if label.resolve() not in taken]  # they may lie beside each other
     by_name: dict[str, list[Path]] = {}
     for label in labels:
         by_name.setdefault(_composed(label.stem.removesuffix(LABEL_ENDING)), []).append(label)
     truths: dict[Path, Path] = {}
     for picture in pictures:
         found = by_name.get(_composed(picture.stem.removesuffix(IMAGE_ENDING)), [])
-        if len(found) > 1:
-            raise EffiSegError(
-                f"--truth {folder}: {_told(found[0])} and {_told(found[1])} could both be the truth of {picture}; give "
-                "a folder with one of them"
-            )
-        if found:
-            truths[picture] = found[0]
+        truths |= _only(picture, found, folder)
+    for picture, found in ({} if truths else _by_ending(pictures, labels, folder)).items():
+        truths |= _only(picture, found, folder)
     if not truths:
         raise EffiSegError(
-            f"--truth {folder}: no label of any of the pictures; expected files named as they are, or "
-            f"<name>{LABEL_ENDING}.png for <name>{IMAGE_ENDING}.png"
+            f"--truth {folder}: no label of any of the pictures; expected files named as they are, or with an ending "
+            f"that all have, as in <name>_mask.png or <name>{LABEL_ENDING}.png for <name>{IMAGE_ENDING}.png"
         )
     return truths
+
+
+def _only(picture: Path, found: Sequence[Path], folder: Path) -> dict[Path, Path]:
+    """The picture with its label, if there is one."""
+    if len(found) > 1:
+        raise EffiSegError(
+            f"--truth {folder}: {_told(found[0])} and {_told(found[1])} could both be the truth of {picture}; give "
+            "a folder with one of them"
+        )
+    return {picture: found[0]} if found else {}
+
+
+def _by_ending(pictures: Sequence[Path], labels: Sequence[Path], folder: Path) -> dict[Path, list[Path]]:
+    """Picture -> labels of its name with an ending, which must be the same for all."""
+    stems = [_composed(picture.stem) for picture in pictures]
+    shared = re.search(r"[_.-][A-Za-z][A-Za-z0-9]*$", stems[0])  # as in a_image.jpg, b_image.jpg
+    ending = shared[0] if shared and all(stem.endswith(shared[0]) for stem in stems) and len(stems) > 1 else ""
+    names = {stem.removesuffix(ending): picture for stem, picture in zip(stems, pictures, strict=True)}
+    found: dict[str, dict[Path, list[Path]]] = {}
+    for label in labels:
+        stem = _composed(label.stem)
+        for place in sorted((match.start() for match in re.finditer(r"[_.-]", stem)), reverse=True):
+            if stem[:place] in names:
+                found.setdefault(stem[place:], {}).setdefault(names[stem[:place]], []).append(label)
+                break
+    if len(found) > 1:
+        raise EffiSegError(
+            f"--truth {folder}: labels end in {', '.join(sorted(found))}; give a folder with those of one ending"
+        )
+    return next(iter(found.values()), {})
 
 
 def name_outputs(

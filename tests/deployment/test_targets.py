@@ -113,6 +113,23 @@ def test_truths_are_found_behind_links_and_under_any_spelling(tmp_path):
     assert match_truths(pictures, list_labels(truth), truth) == expected
 
 
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        (["a.jpg", "a_1.jpg"], ["a_mask.png", "a_1_mask.png"]),
+        (["a_image.jpg", "b_image.jpg"], ["a_label.tif", "b_label.tif"]),
+        (["1.png", "2.png"], ["1_L.png", "2_L.png"]),
+    ],
+)
+def test_truths_may_have_an_ending_that_all_share_and_lie_beside_the_pictures(tmp_path, names, labels):
+    pictures = [label(tmp_path / name) for name in names]
+    truths = [label(tmp_path / name) for name in labels]
+    assert match_truths(pictures, list_labels(tmp_path), tmp_path) == dict(zip(pictures, truths, strict=True))
+    label(tmp_path / labels[0].replace(".", "_colour."))
+    with pytest.raises(EffiSegError, match=r"labels end in .*_colour.*; give a folder with those of one ending"):
+        match_truths(pictures, list_labels(tmp_path), tmp_path)
+
+
 def test_two_truths_of_a_picture_are_refused(tmp_path):
     for place in ("x", "y"):
         label(tmp_path / "truth" / place / "a.png")
