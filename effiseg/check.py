@@ -1,5 +1,6 @@
 """What can be wrong before any work starts: settings, data and weights that are not there, git."""
 
+import json
 import os
 import re
 import sqlite3
@@ -13,11 +14,12 @@ from effiseg.base.config import Config
 from effiseg.base.errors import EffiSegError
 from effiseg.base.files import repository
 from effiseg.base.origins import digest, refuse_unpinned, weights_file
-from effiseg.base.schema import Row
+from effiseg.base.schema import Data, Row
 from effiseg.cli.git import git
-from effiseg.data.dataset import open_dataset
+from effiseg.data.dataset import SHIPPED, DataSet, open_dataset, table_file
+from effiseg.data.index import INDEX_FILE
 from effiseg.preparation.sources import list_pairs, unusable
-from effiseg.runs.places import is_generated
+from effiseg.runs.places import PREPARED, is_generated
 from effiseg.tracking import EXPERIMENT
 
 
@@ -32,6 +34,7 @@ def check(config: Config) -> None:
     dataset = open_dataset(config.data.source)
     _check_store(dataset.name)
     _check_data(config)
+    _check_table(config.data, dataset)
     for name, _ in (*config.teachers(), *config.runs()):
         _check_start(config.row(name))
 
@@ -91,6 +94,19 @@ def _check_data(config: Config) -> None:
     listing = list_pairs(settings)
     if listing.problems:
         raise unusable(settings, listing.problems)
+
+
+def _check_table(settings: Data, dataset: DataSet) -> None:
+    """Whether a table that DVC does not look at is as it was when the data were prepared."""
+    index, table = PREPARED / INDEX_FILE, table_file(settings.source).resolve()
+    if table.is_relative_to(Path(settings.root).resolve()) or table.is_relative_to(SHIPPED) or not index.exists():
+        return
+    prepared = json.loads(index.read_text(encoding="utf-8"))
+    if prepared.get("space", {}).get("name") == dataset.name and prepared.get("table") != dataset.fingerprint:
+        raise EffiSegError(
+            f"{table}: edited since the data were prepared, which DVC does not see outside data.root; run `dvc repro "
+            "--force --single-item prepare`"
+        )
 
 
 def _is_ignored(root: Path) -> bool:

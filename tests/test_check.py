@@ -1,6 +1,7 @@
 """`python -m effiseg check`: what is wrong is told before anything runs, and nothing of it takes long."""
 
 import hashlib
+import json
 import sqlite3
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from effiseg.data.dataset import open_dataset
 from tests.pipeline.study import environment
 
 TEACHER = "weights/teacher-b2.safetensors"
@@ -168,3 +170,27 @@ def assert_refused(ran: subprocess.CompletedProcess[str], told: str) -> None:
     assert ran.returncode == 1
     assert ran.stderr.startswith(f"error: {told}"), ran.stderr
     assert len(ran.stderr.splitlines()) == 1
+
+
+def test_a_table_outside_the_data_that_was_edited_is_told(project: Path, repository: Path, tmp_path_factory) -> None:
+    elsewhere, data = tmp_path_factory.mktemp("tables"), tmp_path_factory.mktemp("data")
+    table = elsewhere / "dataset.yaml"
+    table.write_text(
+        "name: mine\ntitle: Mine\nclasses: [{name: a, colour: [1, 2, 3], ids: 0}]\n"
+        "splits: {train: {images: 't/{name}.jpg', labels: 't/{name}.png'}, val: {part_of: train, every: 2}}\n"
+    )
+    for name in ("a.jpg", "a.png", "b.jpg", "b.png"):
+        (data / "t").mkdir(exist_ok=True)
+        (data / "t" / name).touch()
+    edit(project, ("source: synthetic", f"source: {table}"), ("root: data/synthetic", f"root: {data}"))
+    (project / "prepared").mkdir()
+    fingerprint = open_dataset(str(table)).fingerprint
+    (project / "prepared/index.json").write_text(json.dumps({"space": {"name": "mine"}, "table": fingerprint}))
+    assert check(project, repository).returncode == 0
+    table.write_text(table.read_text().replace("ids: 0", "ids: 1"))
+    assert_refused(
+        check(project, repository), f"{table}: edited since the data were prepared, which DVC does not see outside"
+    )
+    table.rename(data / "dataset.yaml")
+    edit(project, (str(table), str(data / "dataset.yaml")))
+    assert check(project, repository).returncode == 0

@@ -21,7 +21,7 @@ SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".webp")
 _PNG_DEPTH_BYTE = 24  # the signature (8), the IHDR chunk's length and type (8), width (4) and height (4) come before it
 _SHOWN = 8  # ids of a label that one message lists
 _SHOWN_COLOURS = 3
-LOSSY = "changes labels as it compresses, along every edge: save labels as PNG"
+_LOSSY = "changes labels as it compresses, along every edge: save labels as PNG"
 
 
 def read_label(path: Path, space: LabelSpace) -> NDArray[np.uint8] | NDArray[np.int16]:
@@ -35,16 +35,7 @@ def read_label(path: Path, space: LabelSpace) -> NDArray[np.uint8] | NDArray[np.
         BadFile: it cannot be read, is damaged, of another kind, compressed with loss, to be turned, or holds ids or
             colours that `space` does not know.
     """
-    data = read_bytes(path)
-    if data.startswith(b"\xff\xd8"):
-        raise BadFile(f"JPEG {LOSSY}")
-    image = open_image(data, FORMATS)
-    if is_lossy(image, data):
-        raise BadFile(f"this kind of {image.format} {LOSSY}")
-    orientation = image.getexif().get(Base.Orientation, 1)
-    if orientation != 1:
-        raise BadFile(f"its EXIF data turn it (orientation {orientation}): save the label upright, without EXIF data")
-    values = _values(image, data, space)
+    values = _values(*open_label(path), space)
     found = _of_ids(values, space) if values.ndim == 2 else _of_colours(values, space)
     return found.astype(label_type(len(space.classes)))
 
@@ -60,9 +51,18 @@ def label_image(train_ids: NDArray[np.generic], space: LabelSpace) -> Image.Imag
     return Image.fromarray(ids.astype(np.uint8 if ids.max() < 256 else np.uint16)[train_ids])
 
 
-def is_lossy(image: Image.Image, data: bytes) -> bool:
-    """Whether a picture's compression changes its pixels."""
-    return image.info.get("compression") == "jpeg" or (image.format == "WEBP" and b"VP8 " in data[:64])
+def open_label(path: Path) -> tuple[Image.Image, bytes]:
+    """A label file's picture in its own mode, and its bytes; raises `BadFile` where no label can be read of them."""
+    data = read_bytes(path)
+    if data.startswith(b"\xff\xd8"):
+        raise BadFile(f"JPEG {_LOSSY}")
+    image = open_image(data, FORMATS)
+    if image.info.get("compression") == "jpeg" or (image.format == "WEBP" and b"VP8 " in data[:64]):
+        raise BadFile(f"this kind of {image.format} {_LOSSY}")
+    orientation = image.getexif().get(Base.Orientation, 1)
+    if orientation != 1:
+        raise BadFile(f"its EXIF data turn it (orientation {orientation}): save the label upright, without EXIF data")
+    return image, data
 
 
 def raw_values(image: Image.Image, data: bytes) -> NDArray[Any]:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from effiseg.base.errors import EffiSegError
-from effiseg.data.images import BadFile, open_image, read_bytes
-from effiseg.data.label_files import FORMATS, LOSSY, is_lossy, raw_values
+from effiseg.data.images import BadFile
+from effiseg.data.label_files import open_label, raw_values
 from effiseg.preparation.workers import in_processes
 
 MOST_VALUES = 1000  # beyond which a file holds no classes
@@ -71,12 +71,7 @@ def survey(paths: Sequence[Path], *, workers: int | None = None) -> Survey:
 def look(path: Path) -> Held:
     """What a file holds."""
     try:
-        data = read_bytes(path)
-        if data.startswith(b"\xff\xd8"):
-            raise BadFile(f"JPEG {LOSSY}")
-        image = open_image(data, FORMATS)
-        if is_lossy(image, data):
-            raise BadFile(f"this kind of {image.format} {LOSSY}")
+        image, data = open_label(path)
         values = raw_values(image, data)
     except BadFile as error:
         return Held(problem=str(error))
