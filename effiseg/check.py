@@ -18,7 +18,8 @@ from effiseg.base.schema import Data, Row
 from effiseg.cli.git import git
 from effiseg.data.dataset import SHIPPED, DataSet, open_dataset, table_file
 from effiseg.data.index import INDEX_FILE
-from effiseg.preparation.sources import list_pairs, unusable
+from effiseg.preparation.problems import unusable
+from effiseg.preparation.sources import list_pairs, refuse_missing_weights
 from effiseg.runs.places import PREPARED, is_generated
 from effiseg.tracking import EXPERIMENT
 
@@ -92,6 +93,7 @@ def _check_data(config: Config) -> None:
             f"data.root: {root} is left out by .dvcignore, so that DVC sees no change in it; move the data elsewhere"
         )
     listing = list_pairs(settings)
+    refuse_missing_weights(settings, listing.dataset)
     if listing.problems:
         raise unusable(settings, listing.problems)
 

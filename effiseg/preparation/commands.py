@@ -8,8 +8,8 @@ from effiseg.data.dataset import FILE, open_dataset
 from effiseg.preparation.fetch import fetch
 from effiseg.preparation.init import init
 from effiseg.preparation.inspect import inspect
+from effiseg.preparation.problems import told_problems
 from effiseg.preparation.sheet import told, write_sheet
-from effiseg.preparation.sources import told_problems
 
 
 def data_init(folder: Path) -> None:

@@ -16,7 +16,8 @@ from effiseg.data.images import BadFile, read_image
 from effiseg.data.label_files import read_label
 from effiseg.data.labels import LabelSpace
 from effiseg.preparation.prepare import told_size
-from effiseg.preparation.sources import Pair, Problem, list_splits
+from effiseg.preparation.problems import Problem
+from effiseg.preparation.sources import Pair, list_splits
 from effiseg.preparation.workers import in_processes
 
 _GRID = 64  # pixels a side at which edges of image and label are laid over each other

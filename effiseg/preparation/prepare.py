@@ -23,8 +23,9 @@ from effiseg.data.images import BadFile, read_image
 from effiseg.data.index import IMAGES_FILE, INDEX_FILE, LABELS_FILE, Index, SplitIndex
 from effiseg.data.label_files import read_label, size_of
 from effiseg.data.labels import LabelSpace, computed_weights
+from effiseg.preparation.problems import Problem, unusable
 from effiseg.preparation.rows import Rows
-from effiseg.preparation.sources import Listing, Pair, Problem, list_pairs, true_dataset, unusable
+from effiseg.preparation.sources import Listing, Pair, list_pairs, refuse_missing_weights, true_dataset
 from effiseg.preparation.workers import cores, in_processes
 
 Size = tuple[int, int]
@@ -83,10 +84,7 @@ def prepare(settings: Data, out: Path, *, workers: int | None = None) -> None:
     """
     listing, root = list_pairs(settings), Path(settings.root)
     dataset = listing.dataset
-    if settings.class_weights == "paper" and not dataset.published_weights:
-        raise EffiSegError(
-            f"data.class_weights: 'paper' is a published table, and {dataset.name} has none; use 'computed'"
-        )
+    refuse_missing_weights(settings, dataset)
     if not listing.pairs:
         raise unusable(settings, listing.problems)
     with _replacing(out, root) as folder:

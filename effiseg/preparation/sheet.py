@@ -13,7 +13,8 @@ from effiseg.base.files import whole_file
 from effiseg.data.images import read_image
 from effiseg.data.label_files import read_label
 from effiseg.preparation.inspect import Inspection, SplitStatistics
-from effiseg.preparation.sources import Pair, Problem
+from effiseg.preparation.problems import Problem
+from effiseg.preparation.sources import Pair
 
 _TILE = (240, 180)  # pixels, width and height, that an overlay fits into
 _ACROSS = 4

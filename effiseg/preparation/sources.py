@@ -8,27 +8,19 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 from effiseg.base.errors import EffiSegError
 from effiseg.base.schema import Data
 from effiseg.data.dataset import DataSet, Share, SplitFiles, open_dataset, shipped_names
 from effiseg.data.patterns import Pattern
+from effiseg.preparation.problems import Problem
 
-_SHOWN_PROBLEMS = 20
 _LINKED = (
     "a link to a folder, behind which DVC sees no change: mount the folder here or copy it, or set data.root to a "
     "folder without such links"
 )
 _NOWHERE = "a link that leads nowhere: restore what it points to"
 _SHOWN = 8  # entries of a folder that one message lists
-
-
-class Problem(NamedTuple):
-    """One thing to mend in a data set: the file or folder, and 'what is wrong: what to do'."""
-
-    path: Path
-    text: str
 
 
 @dataclass(frozen=True)
@@ -114,6 +106,14 @@ def list_splits(dataset: DataSet, root: Path, splits: Iterable[str]) -> Listing:
             if split in wanted and part:
                 listing.pairs[split] = part
     return listing
+
+
+def refuse_missing_weights(settings: Data, dataset: DataSet) -> None:
+    """Raise `EffiSegError` where `class_weights` asks for a published table and there is none."""
+    if settings.class_weights == "paper" and not dataset.published_weights:
+        raise EffiSegError(
+            f"data.class_weights: 'paper' is a published table, and {dataset.name} has none; use 'computed'"
+        )
 
 
 def true_dataset(dataset: DataSet, names: Iterable[str]) -> DataSet:
@@ -280,23 +280,3 @@ def _below(folder: Path, problems: list[Problem]) -> Iterator[Path]:
 
 def _visible(folder: Path) -> list[Path]:
     return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-
-
-def unusable(settings: Data, problems: Sequence[Problem]) -> EffiSegError:
-    """All problems of a data set as one error of one line."""
-    root = Path(settings.root)
-    return EffiSegError(f"data.root {root} (source {settings.source}): {told_problems(root, problems)}")
-
-
-def told_problems(root: Path, problems: Sequence[Problem], what: str = "problem") -> str:
-    """Their number and the first of them, on one line."""
-    entries = [f"[{number}] {_described(problem, root)}" for number, problem in enumerate(problems, 1)]
-    if len(entries) > _SHOWN_PROBLEMS:
-        entries[_SHOWN_PROBLEMS:] = [f"and {len(entries) - _SHOWN_PROBLEMS} more"]
-    return f"{len(problems)} {what}{'s' if len(problems) > 1 else ''}: {'; '.join(entries)}"
-
-
-def _described(problem: Problem, root: Path) -> str:
-    path = str(problem.path.relative_to(root))
-    where = "" if problem.path == root else f"{path if path.isprintable() else ascii(path)}: "
-    return where + " ".join(problem.text.split())

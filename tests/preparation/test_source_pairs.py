@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from effiseg.preparation import sources
-from effiseg.preparation.sources import Listing, Problem, unusable
+from effiseg.preparation.problems import Problem, unusable
+from effiseg.preparation.sources import Listing
 from tests.settings import CAMVID, CITYSCAPES, data_settings
 
 CITYSCAPES_FOLDERS = ("leftImg8bit/train", "leftImg8bit/val", "gtFine/train", "gtFine/val")
