@@ -31,7 +31,7 @@ def main() -> None:
     elif arguments.command == "times":
         times(arguments.since)
     elif arguments.command == "data":
-        from effiseg.preparation import commands as data
+        from effiseg.intake import commands as data
 
         if arguments.action == "init":
             data.data_init(arguments.folder)

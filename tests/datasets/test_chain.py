@@ -27,10 +27,10 @@ from effiseg.deployment.predictor import Predictor
 from effiseg.deployment.profile import profile
 from effiseg.deployment.targets import name_outputs
 from effiseg.evaluation.score import score_row
+from effiseg.intake.init import init
+from effiseg.intake.inspect import inspect
 from effiseg.models.segformer import load_model
 from effiseg.preparation.floors import FLOORS
-from effiseg.preparation.init import init
-from effiseg.preparation.inspect import inspect
 from effiseg.preparation.prepare import prepare
 from effiseg.report.build import build_report
 from effiseg.runs.finished import find_run

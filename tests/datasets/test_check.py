@@ -9,9 +9,9 @@ from PIL import Image
 
 from effiseg.base.errors import EffiSegError
 from effiseg.data.dataset import open_dataset
-from effiseg.preparation.commands import data_check
-from effiseg.preparation.init import init
-from effiseg.preparation.inspect import Inspection, inspect, shift_of
+from effiseg.intake.commands import data_check
+from effiseg.intake.init import init
+from effiseg.intake.inspect import Inspection, inspect, shift_of
 from tests.datasets.made_up import KINDS, write
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from effiseg.base.errors import EffiSegError
 from effiseg.data.dataset import open_dataset
 from effiseg.data.prepared import Prepared
-from effiseg.preparation.fetch import fetch
+from effiseg.intake.fetch import fetch
 from effiseg.preparation.prepare import prepare
 from tests.settings import data_settings
 

@@ -8,8 +8,8 @@ from PIL import Image
 
 from effiseg.base.errors import EffiSegError
 from effiseg.data.dataset import open_dataset
-from effiseg.preparation.init import init
-from effiseg.preparation.pairing import find_splits
+from effiseg.intake.init import init
+from effiseg.intake.pairing import find_splits
 
 RNG = np.random.default_rng(0)
 LAYOUTS = {

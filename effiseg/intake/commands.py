@@ -5,11 +5,11 @@ from pathlib import Path
 
 from effiseg.base.errors import EffiSegError
 from effiseg.data.dataset import FILE, open_dataset
-from effiseg.preparation.fetch import fetch
-from effiseg.preparation.init import init
-from effiseg.preparation.inspect import inspect
+from effiseg.intake.fetch import fetch
+from effiseg.intake.init import init
+from effiseg.intake.inspect import inspect
+from effiseg.intake.sheet import told, write_sheet
 from effiseg.preparation.problems import told_problems
-from effiseg.preparation.sheet import told, write_sheet
 
 
 def data_init(folder: Path) -> None:

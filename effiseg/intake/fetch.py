@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from effiseg.base.errors import EffiSegError
 from effiseg.base.files import whole_folder
-from effiseg.preparation.init import init
+from effiseg.intake.init import init
 
 _SPLITS = {"train": "train", "training": "train", "val": "val", "validation": "val", "valid": "val", "test": "test"}
 _LABELS = re.compile(r"label|mask|annot|seg|target", re.IGNORECASE)

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from effiseg.base.files import whole_file
 from effiseg.data.images import read_image
 from effiseg.data.label_files import read_label
-from effiseg.preparation.inspect import Inspection, SplitStatistics
+from effiseg.intake.inspect import Inspection, SplitStatistics
 from effiseg.preparation.problems import Problem
 from effiseg.preparation.sources import Pair
 

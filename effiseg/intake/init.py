@@ -8,8 +8,8 @@ from pathlib import Path
 from effiseg.base.errors import EffiSegError
 from effiseg.base.files import whole_file
 from effiseg.data.dataset import FILE, open_dataset
-from effiseg.preparation.pairing import Found, find_splits
-from effiseg.preparation.survey import Survey, named_colours, survey, unpacked
+from effiseg.intake.pairing import Found, find_splits
+from effiseg.intake.survey import Survey, named_colours, survey, unpacked
 
 _VOID_ID = 255
 _EVERY = 5  # a fifth of the groups is scored where no split says so
