@@ -1,1 +1,1 @@
-"""A data set of anybody: a first table for a folder, a look at all of it, and fetching. Nothing here changes a number."""
+"""A folder of anybody becomes a data set: a first table, a look at all of it, fetching. No number depends on it."""
