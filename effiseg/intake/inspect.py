@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from effiseg.data.dataset import DataSet
+from effiseg.data.dataset import DataSet, Share, SplitFiles
 from effiseg.data.images import BadFile, read_image
 from effiseg.data.label_files import read_label
 from effiseg.data.labels import LabelSpace
@@ -76,10 +76,14 @@ def inspect(dataset: DataSet, root: Path, *, workers: int | None = None) -> Insp
     Args:
         workers: processes; all cores by default.
     """
-    listing = list_splits(dataset, root, dataset.splits)
+    absent = [split for split, files in dataset.splits.items() if _is_absent(root, files)]
+    splits = [split for split in dataset.splits if split not in absent] or list(dataset.splits)
+    listing = list_splits(dataset, root, splits)
     jobs = [(split, pair) for split, pairs in listing.pairs.items() for pair in pairs]
     looks = in_processes(partial(_look, dataset.space), jobs, workers=workers, desc="check")
     found = Inspection(dataset, {}, list(listing.problems), [])
+    if len(splits) < len(dataset.splits):
+        found.remarks += [Problem(root, f"the split {split} is not there") for split in absent]
     contents: dict[str, list[tuple[str, Path]]] = defaultdict(list)
     shifted: list[Problem] = []
     classes = len(dataset.space.classes)
@@ -108,6 +112,13 @@ def inspect(dataset: DataSet, root: Path, *, workers: int | None = None) -> Insp
     for places in contents.values():
         _tell_twins(places, found)
     return found
+
+
+def _is_absent(root: Path, files: SplitFiles | Share) -> bool:
+    """Whether neither images nor labels of a split are there: many have no copy of, say, test."""
+    if isinstance(files, Share):
+        return False
+    return not any((root / pattern.folder).is_dir() for pattern in (files.images, files.labels))
 
 
 def _look(space: LabelSpace, job: tuple[str, Pair]) -> Look:

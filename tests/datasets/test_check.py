@@ -82,6 +82,16 @@ def test_what_only_people_can_judge_is_a_warning(root: Path, tmp_path: Path, cap
     assert "bild 2 ä.png: the same picture as bild 1 ä.png, twice in train" in err
 
 
+def test_a_split_that_is_not_there_is_a_remark_and_no_split_at_all_a_problem(root: Path, tmp_path: Path):
+    for folder in ("val", "val_labels"):
+        shutil.rmtree(root / folder)
+    result = found(root)
+    assert (result.problems, [remark.text for remark in result.remarks]) == ([], ["the split val is not there"])
+    with pytest.raises(EffiSegError, match="no folder train, train_labels, val, val_labels"):
+        (tmp_path / "empty").mkdir()
+        data_check(tmp_path / "empty", str(root / "dataset.yaml"), tmp_path / "page")
+
+
 def test_a_label_that_is_shifted_is_remarked_and_one_in_place_is_not():
     draw = np.random.default_rng(3)
     label = np.kron(draw.integers(0, 4, (6, 8)), np.ones((32, 32), int)).astype(np.uint8)
