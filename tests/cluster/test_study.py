@@ -56,6 +56,7 @@ def test_nothing_is_left_of_the_checkouts(finished: tuple[Toy, str]) -> None:
     assert not (finished[0].folder / ".dvc/tmp/effiseg").exists()
 
 
+@pytest.mark.slow
 def test_an_edited_row_runs_alone(toy: Toy) -> None:
     toy.study()
     toy.edit({"row1": {"steps": 6}})
