@@ -107,7 +107,7 @@ class Norms(Section):
 
 
 class Model(Section):
-    variant: Literal["b0", "b2"]
+    variant: Literal["b0", "b1", "b2", "b3", "b4", "b5"]
     embedding: EmbeddingName
     norms: Norms
     draw: DrawName
