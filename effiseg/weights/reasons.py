@@ -11,7 +11,7 @@ _WIDTH = "segformer.stages.0.patch_embeddings.proj.weight"
 _CLASSIFIER = "decode_head.classifier.weight"
 _BLOCK = re.compile(r"segformer\.stages\.(\d+)\.blocks\.(\d+)\.")
 _FOREIGN = (
-    (r"(?:^|\.)layers\.\d+\.\d+\.\d+\.(?:attn\.attn|ffn)\.", "it is in mmsegmentation's layout"),
+    (r"(?:^|\.)(?:convs\.\d+|fusion_conv)\.(?:conv|bn)\.", "it is in mmsegmentation's layout"),
     (r"(?:^|\.)(?:decoder\.mlp_stage|segmentation_head)\.", "it is of segmentation_models.pytorch"),
 )
 _OF_TRAINING = re.compile(r"(?:^|\.)(?:auxiliary_head|aux_head|criterion|loss|loss_fn|optimizer|metric)\.")
