@@ -77,9 +77,10 @@ class Synthesize(Section):
 
 
 class Start(Section):
-    """Where a network's weights come from before it is trained."""
+    """Where a network's weights come from before it is trained: all of them, or those of the encoder."""
 
     source: Literal["drawn", "huggingface", "gdrive", "url", "file"]
+    part: Literal["network", "encoder"]
     repo: str
     revision: str
     gdrive_id: str
@@ -240,11 +241,13 @@ class Row(Section):
                 "train.epochs 0 leaves the row untrained, and start.source is 'drawn'; set train.epochs above 0, or "
                 "start.source to file, url, gdrive or huggingface"
             )
+        if not self.train.epochs and self.start.part == "encoder":
+            raise ValueError("train.epochs 0 leaves the decode head as drawn, with start.part 'encoder'; train the row")
         return self
 
     def used(self) -> dict[str, Any]:
         """The settings that the row's weights depend on, and no others: nested, as in params.yaml."""
-        start = self.start.model_dump(include={"source", self.start.key, "sha256"}) if self.start.key else {}
+        start = self.start.model_dump(include={"source", "part", self.start.key, "sha256"}) if self.start.key else {}
         if self.start.source == "huggingface":
             start["revision"] = self.start.revision
         drawn = self.model.drawing() if self.train.epochs else set()

@@ -34,7 +34,10 @@ def reason(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
     ours, theirs = variant_of(own), variant_of(found)
     if ours and theirs and ours != theirs:
         return f"it is a {theirs.upper()}, and model.variant says {ours}"
-    if not any(name.startswith("decode_head.") for name in found) and _blocks(found):
+    head = [
+        name for name in found if name.startswith("decode_head.") and not name.startswith("decode_head.classifier.")
+    ]
+    if not head and _blocks(found):  # of ImageNet it may have a classifier
         return "it is an encoder without a decode head"
     if _CLASSIFIER in found and _CLASSIFIER in own and len(found[_CLASSIFIER]) != len(own[_CLASSIFIER]):
         return f"it knows {len(found[_CLASSIFIER])} classes, and the data set has {len(own[_CLASSIFIER])}"
