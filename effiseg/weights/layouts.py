@@ -6,6 +6,7 @@ norm and a ReLU in every projection, so it is another function.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 import torch
@@ -75,12 +76,27 @@ def _compile(source: str) -> re.Pattern[str]:
     return re.compile(_WRAPPERS + pattern.replace(r"\{b\}", r"(?P<b>\d+)") + r"\.(?P<parameter>\w+)")
 
 
+_KINDS = (
+    "transformers' layout",
+    "transformers' layout of versions 4, and on disk",
+    "the original's layout (also mmsegmentation 0.x, TransKD, segmentation_models.pytorch)",
+    "mmsegmentation's layout",
+)
 # the first word of a target is itself a wrapper, so that it may be missing or stand behind others
 _TARGETS = tuple(
-    (_compile(source), target)
+    (_compile(source), target, kind)
     for target, *others in _LAYOUTS
-    for source in dict.fromkeys((target.split(".", 1)[1], *others))
+    for source, kind in zip((target.split(".", 1)[1], *others), _KINDS, strict=False)
 )
+
+
+def layout_of(tensors: Mapping[str, Tensor]) -> str:
+    """Whose names a checkpoint's tensors have; empty where none is known."""
+    counts: Counter[str] = Counter()
+    for name, _ in _parted(tensors.items()):
+        if found := next((kind for pattern, _, kind in _TARGETS if pattern.fullmatch(name)), None):
+            counts[found] += 1
+    return counts.most_common(1)[0][0] if counts else ""
 
 
 def to_transformers(tensors: Mapping[str, Tensor], *, num_labels: int) -> dict[str, Tensor]:
@@ -174,7 +190,7 @@ def _parted(named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]
 
 
 def _target(name: str) -> str:
-    for pattern, target in _TARGETS:
+    for pattern, target, _ in _TARGETS:
         match = pattern.fullmatch(name)
         if match:
             found = match.groupdict()

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from effiseg.weights.variants import VARIANTS
 
-_WIDTH = "segformer.stages.0.patch_embeddings.proj.weight"
+_WIDTH = "segformer.stages.0.layer_norm.weight"
 _CLASSIFIER = "decode_head.classifier.weight"
 _BLOCK = re.compile(r"segformer\.stages\.(\d+)\.blocks\.(\d+)\.")
 _FOREIGN = (
