@@ -1,6 +1,7 @@
 """Where a row's first weights come from, and which bytes those are: what a run follows from besides its settings."""
 
 import hashlib
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -59,13 +60,26 @@ def refuse_unpinned(row: Row) -> None:
     )
 
 
+def classes_of(weights: Path) -> list[str] | None:
+    """The class names that a checkpoint's folder tells in config.json; None where it tells none."""
+    try:
+        names = json.loads((weights.parent / "config.json").read_text(encoding="utf-8"))["id2label"]
+        found = [str(names[str(index)]) for index in range(len(names))]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return None if all(name == f"LABEL_{index}" for index, name in enumerate(found)) else found
+
+
 def used(row: Row) -> dict[str, Any]:
-    """`row.used()`, where a file of weights always stands with its digest: the file may be replaced.
+    """`row.used()`, where a file of weights always stands with its digest and the classes that it is known by: both may be
+    replaced.
 
     Raises:
         EffiSegError: the file is not there.
     """
     settings = row.used()
-    if row.start.source == "file" and not row.start.sha256:
-        settings["start"]["sha256"] = digest(weights_file(row.start.path))
+    if row.start.source == "file":
+        file = weights_file(row.start.path)
+        settings["start"]["sha256"] = row.start.sha256 or digest(file)
+        settings["start"] |= {"classes": names} if (names := classes_of(file)) else {}
     return settings

@@ -247,7 +247,9 @@ class Row(Section):
 
     def used(self) -> dict[str, Any]:
         """The settings that the row's weights depend on, and no others: nested, as in params.yaml."""
-        start = self.start.model_dump(include={"source", "part", self.start.key, "sha256"}) if self.start.key else {}
+        start = self.start.model_dump(include={"source", self.start.key, "sha256"}) if self.start.key else {}
+        if start and self.start.part == "encoder":
+            start["part"] = self.start.part
         if self.start.source == "huggingface":
             start["revision"] = self.start.revision
         drawn = self.model.drawing() if self.train.epochs else set()

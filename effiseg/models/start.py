@@ -1,13 +1,13 @@
 """A row's network as it is before training."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from effiseg.base.errors import EffiSegError
+from effiseg.base.origins import classes_of
 from effiseg.base.schema import Row
-from effiseg.models.segformer import CONFIG_FILE, Segmenter, build_model
+from effiseg.models.segformer import Segmenter, build_model
 from effiseg.weights.fetch import fetch
 from effiseg.weights.files import read_tensors
 from effiseg.weights.layouts import to_transformers
@@ -50,13 +50,3 @@ def start_model(row: Row, classes: Sequence[str]) -> Started:
             f"{loaded.told()}; train the row, or use a checkpoint of these very classes and layers"
         )
     return Started(model, origin, loaded)
-
-
-def classes_of(weights: Path) -> list[str] | None:
-    """The class names that a checkpoint's folder tells in config.json; None where it tells none."""
-    try:
-        names = json.loads((weights.parent / CONFIG_FILE).read_text(encoding="utf-8"))["id2label"]
-        found = [str(names[str(index)]) for index in range(len(names))]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return None if all(name == f"LABEL_{index}" for index, name in enumerate(found)) else found

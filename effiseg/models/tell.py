@@ -9,8 +9,7 @@ from torch import Tensor
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 from effiseg.base.errors import EffiSegError
-from effiseg.base.origins import digest, weights_file
-from effiseg.models.start import classes_of
+from effiseg.base.origins import classes_of, digest, weights_file
 from effiseg.weights.files import listed, read_tensors
 from effiseg.weights.layouts import layout_of, to_transformers
 from effiseg.weights.reasons import variant_of
