@@ -71,15 +71,15 @@ def classes_of(weights: Path) -> list[str] | None:
 
 
 def used(row: Row) -> dict[str, Any]:
-    """`row.used()`, where a file of weights always stands with its digest and the classes that it is known by: both may be
-    replaced.
+    """`row.used()`; a file of weights, which may be replaced, stands with its digest and the classes it is known by.
 
     Raises:
         EffiSegError: the file is not there.
     """
     settings = row.used()
-    if row.start.source == "file":
-        file = weights_file(row.start.path)
-        settings["start"]["sha256"] = row.start.sha256 or digest(file)
-        settings["start"] |= {"classes": names} if (names := classes_of(file)) else {}
+    if row.start.source == "file" and not row.start.sha256:
+        settings["start"]["sha256"] = digest(weights_file(row.start.path))
+    if row.start.source == "file" and Path(row.start.path).exists():
+        names = classes_of(weights_file(row.start.path))
+        settings["start"] |= {"classes": names} if names else {}
     return settings
