@@ -123,6 +123,7 @@ class Model(Section):
 
 class Optimizer(Section):
     lr: Rate
+    head_lr: Rate
     weight_decay: Weight
     betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)]
     eps: Rate
@@ -131,6 +132,7 @@ class Optimizer(Section):
 
 class Schedule(Section):
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)]
+    warmup_steps: Annotated[int, Field(ge=0)]
     power: Rate
 
 

@@ -103,7 +103,8 @@ def train_row(
         share_statistics(task)
     resume = common_checkpoint(checkpoints)
     clock = Clock(json.loads((resume / COMPLETE).read_text(encoding="utf-8"))["seconds"] if resume else 0.0)
-    trainer = RowTrainer(task, arguments, data, [clock, Monitor(f"{row.name} seed {seed}", on_log)])
+    callbacks = [clock, Monitor(f"{row.name} seed {seed}", on_log)]
+    trainer = RowTrainer(task, arguments, data, callbacks, row.train.optimizer.head_lr)
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     _refuse_divergence(task, row)
     if not trainer.is_world_process_zero():
