@@ -28,6 +28,10 @@ def main() -> None:
         print(f"params.yaml is valid: {count} training{'s' if count != 1 else ''} on {name}")
     elif arguments.command == "study":
         study(arguments.ray)
+    elif arguments.command == "weights":
+        from effiseg.models.tell import tell
+
+        print("\n".join(tell(arguments.file).lines()))
     elif arguments.command == "times":
         times(arguments.since)
     elif arguments.command == "data":
@@ -103,6 +107,8 @@ def _parser() -> argparse.ArgumentParser:
     look.add_argument("folder", type=Path)
     look.add_argument("--source", help="a table that comes with EffiSeg, or another dataset.yaml than the folder's")
     look.add_argument("--out", type=Path, default=Path("data-check"), help="the folder for the page (data-check)")
+    weights = commands.add_parser("weights", help="tell what a checkpoint of anybody is, without running code from it")
+    weights.add_argument("file", help="a checkpoint, or a folder that transformers wrote")
     study = commands.add_parser("study", help="run what is stale of the study on a Ray cluster, many stages at once")
     study.add_argument(
         "--ray",

@@ -13,7 +13,7 @@ from effiseg.presets import PRESETS, apply_preset, preset_names
 
 DATA = ("camvid", "cityscapes")
 STUDIES = ("all", "default", "distillation", "faults", "losses", "norms")
-NAMES = tuple(sorted((*DATA, *STUDIES, "mine", "teacher")))
+NAMES = tuple(sorted((*DATA, *STUDIES, "mine", "finetune", "teacher")))
 
 
 @pytest.fixture

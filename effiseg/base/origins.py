@@ -1,6 +1,7 @@
 """Where a row's first weights come from, and which bytes those are: what a run follows from besides its settings."""
 
 import hashlib
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -59,8 +60,18 @@ def refuse_unpinned(row: Row) -> None:
     )
 
 
+def classes_of(weights: Path) -> list[str] | None:
+    """The class names that a checkpoint's folder tells in config.json; None where it tells none."""
+    try:
+        names = json.loads((weights.parent / "config.json").read_text(encoding="utf-8"))["id2label"]
+        found = [str(names[str(index)]) for index in range(len(names))]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return None if all(name == f"LABEL_{index}" for index, name in enumerate(found)) else found
+
+
 def used(row: Row) -> dict[str, Any]:
-    """`row.used()`, where a file of weights always stands with its digest: the file may be replaced.
+    """`row.used()`; a file of weights, which may be replaced, stands with its digest and the classes it is known by.
 
     Raises:
         EffiSegError: the file is not there.
@@ -68,4 +79,7 @@ def used(row: Row) -> dict[str, Any]:
     settings = row.used()
     if row.start.source == "file" and not row.start.sha256:
         settings["start"]["sha256"] = digest(weights_file(row.start.path))
+    if row.start.source == "file" and Path(row.start.path).exists():
+        names = classes_of(weights_file(row.start.path))
+        settings["start"] |= {"classes": names} if names else {}
     return settings

@@ -77,9 +77,10 @@ class Synthesize(Section):
 
 
 class Start(Section):
-    """Where a network's weights come from before it is trained."""
+    """Where a network's weights come from before it is trained: all of them, or those of the encoder."""
 
     source: Literal["drawn", "huggingface", "gdrive", "url", "file"]
+    part: Literal["network", "encoder"]
     repo: str
     revision: str
     gdrive_id: str
@@ -107,7 +108,7 @@ class Norms(Section):
 
 
 class Model(Section):
-    variant: Literal["b0", "b2"]
+    variant: Literal["b0", "b1", "b2", "b3", "b4", "b5"]
     embedding: EmbeddingName
     norms: Norms
     draw: DrawName
@@ -122,6 +123,7 @@ class Model(Section):
 
 class Optimizer(Section):
     lr: Rate
+    head_lr: Rate
     weight_decay: Weight
     betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)]
     eps: Rate
@@ -130,6 +132,7 @@ class Optimizer(Section):
 
 class Schedule(Section):
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)]
+    warmup_steps: Annotated[int, Field(ge=0)]
     power: Rate
 
 
@@ -240,11 +243,15 @@ class Row(Section):
                 "train.epochs 0 leaves the row untrained, and start.source is 'drawn'; set train.epochs above 0, or "
                 "start.source to file, url, gdrive or huggingface"
             )
+        if not self.train.epochs and self.start.part == "encoder":
+            raise ValueError("train.epochs 0 leaves the decode head as drawn, with start.part 'encoder'; train the row")
         return self
 
     def used(self) -> dict[str, Any]:
         """The settings that the row's weights depend on, and no others: nested, as in params.yaml."""
         start = self.start.model_dump(include={"source", self.start.key, "sha256"}) if self.start.key else {}
+        if start and self.start.part == "encoder":
+            start["part"] = self.start.part
         if self.start.source == "huggingface":
             start["revision"] = self.start.revision
         drawn = self.model.drawing() if self.train.epochs else set()

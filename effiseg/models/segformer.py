@@ -21,14 +21,11 @@ from effiseg.models.norms import swap_norms
 from effiseg.models.outputs import Outputs
 from effiseg.weights.files import read_tensors
 from effiseg.weights.layouts import load_strictly, to_transformers
+from effiseg.weights.variants import VARIANTS
 
 logging.disable_progress_bar()  # saving one small file needs no bar, least of all inside that of the training
 
 CONFIG_FILE = "config.json"  # of a model folder
-VARIANTS: dict[str, dict[str, object]] = {
-    "b0": {"hidden_sizes": [32, 64, 160, 256], "depths": [2, 2, 2, 2], "decoder_hidden_size": 256},
-    "b2": {"hidden_sizes": [64, 128, 320, 512], "depths": [3, 4, 6, 3], "decoder_hidden_size": 768},
-}
 
 
 class Segmenter(nn.Module):

@@ -61,6 +61,7 @@ class RunRecord(Record):
     Attributes:
         identity: of the training, see `checkpoints.identity`; its MLflow run bears it too.
         origin: the file that the first weights are from; empty where they were drawn.
+        start: what of them was loaded, left aside and drawn.
         epochs: 0 where the weights were fetched and not trained.
         train_minutes: wall-clock time with the evaluations between epochs, over all resumed parts.
         teacher_digest: of the teacher's weights; None where the row has none.
@@ -70,6 +71,7 @@ class RunRecord(Record):
     seed: int
     identity: str
     origin: str
+    start: str
     epochs: int
     steps: int
     best_epoch: int

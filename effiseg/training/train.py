@@ -22,7 +22,7 @@ from effiseg.base.schema import Row
 from effiseg.data.prepared import Prepared
 from effiseg.models.deployed import Deployed
 from effiseg.models.segformer import Segmenter, save_model
-from effiseg.models.start import start_model
+from effiseg.models.start import Started, start_model
 from effiseg.training.batch_norm import share_statistics
 from effiseg.training.callbacks import COMPLETE, Clock, Monitor, OnLog
 from effiseg.training.task import Task
@@ -38,12 +38,14 @@ class Training:
     Attributes:
         history: one line per epoch: epoch, step, loss, each term, lr, miou, miou_quarter, pixel_accuracy.
         origin: the file that the first weights are from; empty where they were drawn.
+        start: what of them was loaded, left aside and drawn.
         best_epoch: the epoch with the highest validation mIoU, counted from 1.
         train_minutes: wall-clock time with the evaluations between epochs, over all resumed parts.
     """
 
     history: pd.DataFrame
     origin: str
+    start: str
     epochs: int
     steps: int
     best_epoch: int
@@ -87,10 +89,12 @@ def train_row(
     """
     keep_freed_memory()
     set_seed(seed)
-    model, origin = start_model(row, data.classes)
+    started = start_model(row, data.classes)
+    if started.loaded and os.environ.get("RANK", "0") == "0":
+        print(f"start: {started.origin}: {started.loaded.told()}")
     if not row.train.epochs:
-        return _untrained(model, str(origin), row, out)
-    task = Task(model, teacher, row, data.class_weights)
+        return _untrained(started, row, out)
+    task = Task(started.model, teacher, row, data.class_weights)
     processes = _processes()
     arguments = training_arguments(row.train, seed, checkpoints, len(data.train), processes)
     # asking joins the processes; each drives one GPU, however many there are
@@ -99,7 +103,8 @@ def train_row(
         share_statistics(task)
     resume = common_checkpoint(checkpoints)
     clock = Clock(json.loads((resume / COMPLETE).read_text(encoding="utf-8"))["seconds"] if resume else 0.0)
-    trainer = RowTrainer(task, arguments, data, [clock, Monitor(f"{row.name} seed {seed}", on_log)])
+    callbacks = [clock, Monitor(f"{row.name} seed {seed}", on_log)]
+    trainer = RowTrainer(task, arguments, data, callbacks, row.train.optimizer.head_lr)
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     _refuse_divergence(task, row)
     if not trainer.is_world_process_zero():
@@ -109,7 +114,8 @@ def train_row(
     history = epoch_history(trainer.state, list(task.weights))
     return Training(
         history=history,
-        origin=str(origin or ""),
+        origin=str(started.origin or ""),
+        start=started.loaded.told() if started.loaded else "",
         epochs=row.train.epochs,
         steps=trainer.state.global_step,
         best_epoch=int(history["epoch"].iloc[history["miou"].fillna(-1).argmax()]),
@@ -122,15 +128,16 @@ def train_row(
     )
 
 
-def _untrained(model: Segmenter, origin: str, row: Row, out: Path) -> Training | None:
+def _untrained(started: Started, row: Row, out: Path) -> Training | None:
     """A row of 0 epochs: its weights are those that it starts from, written by the first process."""
     if os.environ.get("RANK", "0") != "0":
         return None
     for name in ("last", "best"):
-        save_model(model, out / name)
+        save_model(started.model, out / name)
     return Training(
         history=pd.DataFrame(columns=["epoch", "step", "loss", "lr", *SCORES]),
-        origin=origin,
+        origin=str(started.origin),
+        start=started.loaded.told() if started.loaded else "",
         epochs=0,
         steps=0,
         best_epoch=0,

@@ -43,9 +43,17 @@ class PreparedImages(Dataset[dict[str, Any]]):
 class RowTrainer(Trainer):
     """Evaluation on the validation split, every term in the log, and the best student kept beside the checkpoints."""
 
-    def __init__(self, task: Task, args: TrainingArguments, data: Prepared, callbacks: list[TrainerCallback]) -> None:
+    def __init__(
+        self,
+        task: Task,
+        args: TrainingArguments,
+        data: Prepared,
+        callbacks: list[TrainerCallback],
+        head_lr: float = 1.0,
+    ) -> None:
         self.task = task
         self.data = data
+        self.head_lr = head_lr
         self.term_sums: dict[str, Tensor] = {}
         self.steps_summed = 0.0
         images = {"train_dataset": PreparedImages(data.train), "eval_dataset": PreparedImages(data.val)}
@@ -59,6 +67,29 @@ class RowTrainer(Trainer):
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """Weights decay; norm parameters and biases, which are vectors, never do."""
         return [name for name, parameter in model.named_parameters() if parameter.ndim > 1]
+
+    def create_optimizer(self, *args: Any) -> Any:
+        """The library's, with a learning rate of its own for the decode head where `head_lr` is not 1."""
+        if self.optimizer is not None or self.head_lr == 1:  # type: ignore[has-type]
+            return super().create_optimizer(*args)
+        kind, settings = self.get_optimizer_cls_and_kwargs(self.args)
+        decays = set(self.get_decay_parameter_names(self.task))
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for name, parameter in self.task.named_parameters():
+            if parameter.requires_grad:
+                groups.setdefault(("decode_head." in name, name in decays), []).append(parameter)
+        self.optimizer = kind(
+            [
+                {
+                    "params": parameters,
+                    "lr": self.args.learning_rate * (self.head_lr if is_head else 1.0),
+                    "weight_decay": self.args.weight_decay if is_decaying else 0.0,
+                }
+                for (is_head, is_decaying), parameters in groups.items()
+            ],
+            **settings,
+        )
+        return self.optimizer
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """The task's loss; sums up each term on the device, without waiting for it.
@@ -138,7 +169,7 @@ def training_arguments(train: Train, seed: int, checkpoints: Path, images: int, 
         lr_scheduler_type="polynomial",
         lr_scheduler_kwargs={"power": schedule.power, "lr_end": 0.0},
         # never all of them: the last step, and the only one, trains at the full rate
-        warmup_steps=min(math.ceil(steps * schedule.warmup_ratio), steps - 1),
+        warmup_steps=min(schedule.warmup_steps or math.ceil(steps * schedule.warmup_ratio), steps - 1),
         bf16=train.precision == "bf16",
         fp16=train.precision == "fp16",
         torch_compile=train.compile,

@@ -40,7 +40,7 @@ _HUB_PROBLEMS: tuple[tuple[type[Exception], str], ...] = (  # the first that fit
 class HubFiles(NamedTuple):
     """Local files of one commit of a Hub repository."""
 
-    weights: Path  # model.safetensors or pytorch_model.bin
+    weights: Path  # model.safetensors or pytorch_model.bin; config.json, which names the classes, lies beside it
     preprocessor: Path | None  # preprocessor_config.json
 
 
@@ -112,6 +112,7 @@ def fetch_huggingface(repo: str, revision: str, folder: Path, *, sha256: str | N
     _check(weights, f"start.repo: {repo}", sha256)
     # the branch may move between two requests: the commit is in .../snapshots/<commit>/<file>
     commit = weights.parent.name
+    _hub_file(repo, "config.json", commit, folder)
     return HubFiles(
         weights=weights,
         preprocessor=_hub_file(repo, "preprocessor_config.json", commit, folder),

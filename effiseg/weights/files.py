@@ -17,7 +17,7 @@ from effiseg.base.errors import EffiSegError
 _LISTED = 10  # names in a message; the rest is counted
 
 # checkpoints put the model's tensors below one of these, next to the epoch, the optimiser and the like
-_CONTAINERS = ("state_dict", "model_state_dict", "model", "checkpoint")
+_CONTAINERS = ("state_dict", "model_state_dict", "model", "checkpoint", "state_dict_ema", "ema_state_dict", "model_ema")
 
 # torch's own list of allowed types lacks numpy's scalars, which many training scripts save as `best_score`
 _numpy_scalar = np.float64(0).__reduce__()[0]
@@ -39,8 +39,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     The format is told by the content, whatever the suffix. Nothing in the file is executed.
 
     Args:
-        path: safetensors, or what torch.save wrote: a state dict, or a mapping with one at `state_dict`,
-            `model_state_dict`, `model` or `checkpoint`, nested or not.
+        path: safetensors, or what torch.save wrote: a state dict, or a mapping with one at one of
+            `_CONTAINERS`, nested or not.
 
     Raises:
         EffiSegError: the file is missing, damaged, not a checkpoint, or could only be read by running code from it.

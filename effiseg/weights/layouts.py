@@ -1,11 +1,12 @@
 """The layouts of names that checkpoints of SegFormer have, and loading that leaves nothing to chance.
 
-Four are understood: the names transformers uses in memory, the older ones it writes to disk, and those of the original
-repository, which mmsegmentation 0.x and TransKD share. mmsegmentation 1.x is not among them: its head has a batch norm
-and a ReLU in every projection, so it is another function.
+Understood are the names transformers uses in memory, the older ones it writes to disk, those of the original
+repository, which TransKD and segmentation_models.pytorch share, and of mmsegmentation the encoder: its head has a batch
+norm and a ReLU in every projection, so it is another function.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 import torch
@@ -20,38 +21,51 @@ _WRAPPERS = (
     r"\.)*"
 )
 _BLOCK, _OLD_BLOCK, _ORIGINAL_BLOCK = "segformer.stages.{i}.blocks.{b}", "block.{i}.{b}", "block{n}.{b}"
+_MM_BLOCK = "layers.{i}.1.{b}"
 # transformers in memory, then what else it may be called: on disk by transformers, by the original and its kin
 # {i} counts stages from 0, {n} from 1, {b} is the block
 _LAYOUTS = (
-    ("segformer.stages.{i}.patch_embeddings.proj", "patch_embeddings.{i}.proj", "patch_embed{n}.proj"),
+    (
+        "segformer.stages.{i}.patch_embeddings.proj",
+        "patch_embeddings.{i}.proj",
+        "patch_embed{n}.proj",
+        "layers.{i}.0.projection",
+    ),
     *(
         (f"segformer.stages.{{i}}.patch_embeddings.{own}", f"patch_embeddings.{{i}}.{own}")
         for own in ("proj.reduce", "proj.conv", "proj.expand")  # our bottleneck, which no other layout knows
     ),
-    ("segformer.stages.{i}.patch_embeddings.layer_norm", "patch_embeddings.{i}.layer_norm", "patch_embed{n}.norm"),
+    (
+        "segformer.stages.{i}.patch_embeddings.layer_norm",
+        "patch_embeddings.{i}.layer_norm",
+        "patch_embed{n}.norm",
+        "layers.{i}.0.norm",
+    ),
     *(
-        (f"{_BLOCK}.{new}", f"{_OLD_BLOCK}.{old}", f"{_ORIGINAL_BLOCK}.{original}")
-        for new, old, original in (
-            ("layernorm_before", "layer_norm_1", "norm1"),
-            ("attention.q_proj", "attention.self.query", "attn.q"),
-            ("attention.k_proj", "attention.self.key", "attn.k"),
-            ("attention.v_proj", "attention.self.value", "attn.v"),
-            ("attention.sequence_reduction.sequence_reduction", "attention.self.sr", "attn.sr"),
-            ("attention.sequence_reduction.layer_norm", "attention.self.layer_norm", "attn.norm"),
-            ("attention.o_proj", "attention.output.dense", "attn.proj"),
-            ("layernorm_after", "layer_norm_2", "norm2"),
-            ("mlp.fc1", "mlp.dense1", "mlp.fc1"),
-            ("mlp.dwconv.dwconv", "mlp.dwconv.dwconv", "mlp.dwconv.dwconv"),
-            ("mlp.fc2", "mlp.dense2", "mlp.fc2"),
+        (f"{_BLOCK}.{new}", f"{_OLD_BLOCK}.{old}", f"{_ORIGINAL_BLOCK}.{original}", f"{_MM_BLOCK}.{mm}")
+        for new, old, original, mm in (
+            ("layernorm_before", "layer_norm_1", "norm1", "norm1"),
+            ("attention.q_proj", "attention.self.query", "attn.q", "attn.attn.q"),
+            ("attention.k_proj", "attention.self.key", "attn.k", "attn.attn.k"),
+            ("attention.v_proj", "attention.self.value", "attn.v", "attn.attn.v"),
+            ("attention.sequence_reduction.sequence_reduction", "attention.self.sr", "attn.sr", "attn.sr"),
+            ("attention.sequence_reduction.layer_norm", "attention.self.layer_norm", "attn.norm", "attn.norm"),
+            ("attention.o_proj", "attention.output.dense", "attn.proj", "attn.attn.out_proj"),
+            ("layernorm_after", "layer_norm_2", "norm2", "norm2"),
+            ("mlp.fc1", "mlp.dense1", "mlp.fc1", "ffn.layers.0"),
+            ("mlp.dwconv.dwconv", "mlp.dwconv.dwconv", "mlp.dwconv.dwconv", "ffn.layers.1"),
+            ("mlp.fc2", "mlp.dense2", "mlp.fc2", "ffn.layers.4"),
         )
     ),
-    ("segformer.stages.{i}.layer_norm", "layer_norm.{i}", "norm{n}"),
+    ("segformer.stages.{i}.layer_norm", "layer_norm.{i}", "norm{n}", "layers.{i}.2"),
     ("decode_head.linear_projections.{i}.proj", "linear_c.{i}.proj", "linear_c{n}.proj"),
     ("decode_head.linear_fuse", "linear_fuse", "linear_fuse.conv"),
     ("decode_head.batch_norm", "linear_fuse.norm", "linear_fuse.bn"),
     ("decode_head.classifier", "classifier", "linear_pred"),
 )
 _FUSED = re.compile(r"(?P<attention>.*\bblock\d+\.\d+\.attn\.)kv(?P<parameter>\.\w+)")
+_MM_FUSED = re.compile(r"(?P<attention>.*\blayers\.\d+\.1\.\d+\.attn\.attn\.)in_proj_(?P<parameter>\w+)")
+_MM_LINEAR = re.compile(r".*\blayers\.\d+\.1\.\d+\.ffn\.layers\.[04]\.weight")  # a 1x1 convolution there
 # mmsegmentation's decode head makes a `conv_seg` that SegFormer never calls; `head` is MiT's ImageNet classifier
 _UNUSED = re.compile(_WRAPPERS + r"(?:conv_seg|head)\.(?:weight|bias)")
 _CLASSIFIER = ("decode_head.classifier.weight", "decode_head.classifier.bias")
@@ -62,12 +76,27 @@ def _compile(source: str) -> re.Pattern[str]:
     return re.compile(_WRAPPERS + pattern.replace(r"\{b\}", r"(?P<b>\d+)") + r"\.(?P<parameter>\w+)")
 
 
+_KINDS = (
+    "transformers' layout",
+    "transformers' layout of versions 4, and on disk",
+    "the original's layout (also mmsegmentation 0.x, TransKD, segmentation_models.pytorch)",
+    "mmsegmentation's layout",
+)
 # the first word of a target is itself a wrapper, so that it may be missing or stand behind others
 _TARGETS = tuple(
-    (_compile(source), target)
+    (_compile(source), target, kind)
     for target, *others in _LAYOUTS
-    for source in dict.fromkeys((target.split(".", 1)[1], *others))
+    for source, kind in zip((target.split(".", 1)[1], *others), _KINDS, strict=False)
 )
+
+
+def layout_of(tensors: Mapping[str, Tensor]) -> str:
+    """Whose names a checkpoint's tensors have; empty where none is known."""
+    counts: Counter[str] = Counter()
+    for name, _ in _parted(tensors.items()):
+        if found := next((kind for pattern, _, kind in _TARGETS if pattern.fullmatch(name)), None):
+            counts[found] += 1
+    return counts.most_common(1)[0][0] if counts else ""
 
 
 def to_transformers(tensors: Mapping[str, Tensor], *, num_labels: int) -> dict[str, Tensor]:
@@ -117,9 +146,9 @@ def load_strictly(model: nn.Module, tensors: Mapping[str, Tensor], origin: str) 
         "missing": [name for name in own if name not in tensors],
         "unexpected": [name for name in tensors if name not in own],
         "misshaped": [
-            f"{name}: found {_shape(tensors[name])}, expected {_shape(own[name])}"
+            f"{name}: found {shape_of(tensors[name])}, expected {shape_of(own[name])}"
             for name in own
-            if name in tensors and not _fits(tensors[name], own[name])
+            if name in tensors and not fits(tensors[name], own[name])
         ],
     }
     found = [f"{len(names)} {problem} ({listed(names)})" for problem, names in problems.items() if names]
@@ -148,18 +177,20 @@ def _finite(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _parted(named: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-    """Fused keys and values as two tensors: the first half of the rows is the key."""
+    """Fused queries, keys and values as tensors of their own, which stand one after the other in the rows."""
     for name, tensor in named:
-        fused = _FUSED.fullmatch(name)
-        if fused is None:
-            yield name, tensor
-            continue
-        for part, half in zip("kv", torch.atleast_1d(tensor).tensor_split(2), strict=True):
-            yield f"{fused['attention']}{part}{fused['parameter']}", half
+        if fused := _FUSED.fullmatch(name):
+            for part, rows in zip("kv", torch.atleast_1d(tensor).tensor_split(2), strict=True):
+                yield f"{fused['attention']}{part}{fused['parameter']}", rows
+        elif fused := _MM_FUSED.fullmatch(name):
+            for part, rows in zip("qkv", torch.atleast_1d(tensor).tensor_split(3), strict=True):
+                yield f"{fused['attention']}{part}.{fused['parameter']}", rows
+        else:
+            yield name, tensor.flatten(1) if _MM_LINEAR.fullmatch(name) else tensor
 
 
 def _target(name: str) -> str:
-    for pattern, target in _TARGETS:
+    for pattern, target, _ in _TARGETS:
         match = pattern.fullmatch(name)
         if match:
             found = match.groupdict()
@@ -176,10 +207,12 @@ def _without_void(tensors: Mapping[str, Tensor], num_labels: int) -> dict[str, T
     return {name: tensor[:num_labels] for name, tensor in classifier.items()}
 
 
-def _fits(found: Tensor, expected: Tensor) -> bool:
+def fits(found: Tensor, expected: Tensor) -> bool:
+    """Whether a tensor can stand in another's place."""
     # integers in a parameter's place are quantised weights, whose scale is lost
     return found.shape == expected.shape and (found.is_floating_point() or not expected.is_floating_point())
 
 
-def _shape(tensor: Tensor) -> str:
+def shape_of(tensor: Tensor) -> str:
+    """Shape and type, for messages."""
     return f"{list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"

@@ -5,20 +5,13 @@ from collections.abc import Collection, Mapping
 
 from torch import Tensor
 
-_WIDTH = "segformer.stages.0.patch_embeddings.proj.weight"
+from effiseg.weights.variants import VARIANTS
+
+_WIDTH = "segformer.stages.0.layer_norm.weight"
 _CLASSIFIER = "decode_head.classifier.weight"
 _BLOCK = re.compile(r"segformer\.stages\.(\d+)\.blocks\.(\d+)\.")
-# (blocks per stage, channels of the first) of the published variants
-_VARIANTS: dict[tuple[tuple[int, ...], int], str] = {
-    ((2, 2, 2, 2), 32): "B0",
-    ((2, 2, 2, 2), 64): "B1",
-    ((3, 4, 6, 3), 64): "B2",
-    ((3, 4, 18, 3), 64): "B3",
-    ((3, 8, 27, 3), 64): "B4",
-    ((3, 6, 40, 3), 64): "B5",
-}
 _FOREIGN = (
-    (r"(?:^|\.)layers\.\d+\.\d+\.\d+\.(?:attn\.attn|ffn)\.", "it is in mmsegmentation's layout"),
+    (r"(?:^|\.)(?:convs\.\d+|fusion_conv)\.(?:conv|bn)\.", "it is in mmsegmentation's layout"),
     (r"(?:^|\.)(?:decoder\.mlp_stage|segmentation_head)\.", "it is of segmentation_models.pytorch"),
 )
 _OF_TRAINING = re.compile(r"(?:^|\.)(?:auxiliary_head|aux_head|criterion|loss|loss_fn|optimizer|metric)\.")
@@ -38,19 +31,27 @@ def reason(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
     if of_training and found.keys() - set(of_training) == own.keys():
         names = ", ".join(of_training[:3])
         return f"it holds what belongs to a training and not to the network ({names}): leave that out"
-    ours, theirs = _variant(own), _variant(found)
+    ours, theirs = variant_of(own), variant_of(found)
     if ours and theirs and ours != theirs:
-        return f"it is a {theirs}, and model.variant says {ours.lower()}"
-    if not any(name.startswith("decode_head.") for name in found) and _blocks(found):
+        return f"it is a {theirs.upper()}, and model.variant says {ours}"
+    head = [
+        name for name in found if name.startswith("decode_head.") and not name.startswith("decode_head.classifier.")
+    ]
+    if not head and _blocks(found):  # of ImageNet it may have a classifier
         return "it is an encoder without a decode head"
     if _CLASSIFIER in found and _CLASSIFIER in own and len(found[_CLASSIFIER]) != len(own[_CLASSIFIER]):
         return f"it knows {len(found[_CLASSIFIER])} classes, and the data set has {len(own[_CLASSIFIER])}"
     return ""
 
 
-def _variant(tensors: Mapping[str, Tensor]) -> str:
+def variant_of(tensors: Mapping[str, Tensor]) -> str:
+    """Which published size an encoder has, under transformers' names; empty where it is none."""
     width = tensors[_WIDTH].shape[0] if _WIDTH in tensors else 0
-    return _VARIANTS.get((_blocks(tensors), width), "")
+    blocks = _blocks(tensors)
+    for name, size in VARIANTS.items():
+        if (tuple(size["depths"]), size["hidden_sizes"][0]) == (blocks, width):
+            return name
+    return ""
 
 
 def _blocks(names: Collection[str]) -> tuple[int, ...]:

@@ -28,7 +28,7 @@ WRONG = [
     ("synthesize.height", 4096, "less than or equal to 2048"),
     ("synthesize.seed", -1, "greater than or equal to 0"),
     ("synthesize.seed", 2**32, "less than 4294967296"),
-    ("model.variant", "b1", "'b0' or 'b2'"),
+    ("model.variant", "b6", "'b0', 'b1', 'b2', 'b3', 'b4' or 'b5'"),
     ("model.norms.block", "batchnorm", "'layernorm', 'dyt', 'dyl' or 'derf'"),
     ("model.norms", "dyt", "valid dictionary"),
     ("model.alpha_init", 0, "greater than 0"),
@@ -111,7 +111,7 @@ WRONG = [
     ("experiments.kd.train.epochs", -1, "greater than or equal to 0"),
     ("experiments.kd.train.optimizer.betas", [0.9], "at least 2 items"),
     ("experiments.kd.train.accumulation", 3, "not a multiple of accumulation 3"),
-    ("experiments.teacher.model.variant", "b5", "'b0' or 'b2'"),
+    ("experiments.teacher.model.variant", "b6", "'b0', 'b1', 'b2', 'b3', 'b4' or 'b5'"),
     ("experiments.teacher.model.std", [1, 1, INF], "finite"),
     ("experiments.teacher.start.source", "train", "'drawn', 'huggingface', 'gdrive', 'url' or 'file'"),
     ("experiments.teacher.start", [1], "valid dictionary"),
@@ -130,12 +130,12 @@ def test_a_wrong_value_is_told_with_its_key_and_what_is_allowed(refused, edited,
 
 
 def test_the_found_value_is_told_but_not_at_full_length(refused, edited):
-    refused(edited({"model.variant": "b1"}), "(found 'b1')")
+    refused(edited({"model.variant": "b6"}), "(found 'b6')")
     refused(edited({"data": ["x" * 1000] * 10}), "data: ", "(found [")
 
 
 def test_several_mistakes_are_told_at_once(refused, edited):
-    refused(edited({"model.variant": "b1", "train.epochs": -1}), "model.variant", "train.epochs")
+    refused(edited({"model.variant": "b6", "train.epochs": -1}), "model.variant", "train.epochs")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from effiseg.base.config import Config
 from effiseg.base.errors import EffiSegError
@@ -37,16 +38,19 @@ def test_drawn_weights_are_those_of_the_global_seed_and_of_no_file(tiny: None, r
     torch.manual_seed(3)
     expected = build_model(row.model, classes).state_dict()
     torch.manual_seed(3)
-    model, origin = start_model(row, classes)
-    assert origin is None
-    assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
+    started = start_model(row, classes)
+    assert (started.origin, started.loaded) == (None, None)
+    assert all(torch.equal(value, expected[name]) for name, value in started.model.state_dict().items())
 
 
 @pytest.mark.parametrize("of", ["file", "folder"])
 def test_the_weights_of_a_file_or_its_folder_are_loaded_whole(row_from, model, saved, classes, pixels, of):
     row = row_from({"source": "file", "path": str(saved if of == "file" else saved.parent)})
-    found, origin = start_model(row, classes)
-    assert origin == saved
+    started = start_model(row, classes)
+    found = started.model
+    assert started.origin == saved
+    assert started.loaded is not None
+    assert (started.loaded.drawn, started.loaded.left_aside, started.loaded.why) == ([], [], [])
     expected, images = model.network.state_dict(), pixels(2, 3, 32, 64)
     assert found.network.state_dict().keys() == expected.keys()
     assert all(torch.equal(value, expected[name]) for name, value in found.network.state_dict().items())
@@ -72,8 +76,68 @@ def test_a_file_that_is_not_there_and_a_folder_without_one_are_told(tiny: None, 
             start_model(row_from({"source": "file", "path": str(path)}), classes)
 
 
-def test_a_checkpoint_of_another_network_is_refused(row_from, saved, classes):
+def test_norms_of_another_kind_stay_as_drawn_and_it_is_said(row_from, saved, model, classes):
     row = row_from({"source": "file", "path": str(saved)}, norms={"block": "dyl"})
-    with pytest.raises(EffiSegError, match="does not fit the model; nothing was loaded") as caught:
+    torch.manual_seed(4)
+    drawn = build_model(row.model, classes).network.state_dict()
+    torch.manual_seed(4)
+    started = start_model(row, classes)
+    assert started.loaded is not None
+    found, kept = started.model.network.state_dict(), model.network.state_dict()
+    others = [name for name in found if "layernorm_before" in name or "layernorm_after" in name]
+    assert sorted(started.loaded.drawn) == sorted(others)
+    assert all(torch.equal(found[name], drawn[name]) for name in others)
+    assert all(torch.equal(found[name], kept[name]) for name in found if name not in others)
+    norms = len({name.rpartition(".")[0] for name in others})
+    assert started.loaded.why == [f"{norms} norms are drawn: the checkpoint has LayerNorms there"]
+
+
+def test_an_encoder_comes_without_its_head(row_from, saved, model, classes):
+    row = row_from({"source": "file", "path": str(saved), "part": "encoder"})
+    torch.manual_seed(5)
+    drawn = build_model(row.model, classes).network.state_dict()
+    torch.manual_seed(5)
+    started = start_model(row, [*classes[1:], "another"])
+    found, kept = started.model.network.state_dict(), model.network.state_dict()
+    for name, value in found.items():
+        assert torch.equal(value, (kept if name.startswith("segformer.") else drawn)[name])
+    assert started.loaded is not None
+    assert all(name.startswith("decode_head.") for name in started.loaded.left_aside)
+
+
+def test_a_classifier_of_other_classes_is_drawn_and_one_of_another_order_put_in_order(row_from, saved, model, classes):
+    row = row_from({"source": "file", "path": str(saved)})
+    own = model.network.state_dict()["decode_head.classifier.weight"]
+    turned = start_model(row, classes[::-1])
+    assert torch.equal(turned.model.network.state_dict()["decode_head.classifier.weight"], own.flip(0))
+    fewer = start_model(row, classes[2:5])  # all known by their names
+    assert torch.equal(fewer.model.network.state_dict()["decode_head.classifier.weight"], own[2:5])
+    other = start_model(row, [*classes[1:], "another"])
+    assert other.loaded is not None
+    assert sorted(other.loaded.drawn) == ["decode_head.classifier.bias", "decode_head.classifier.weight"]
+    assert other.loaded.why == ["the classifier is drawn: the checkpoint's classes have other names"]
+    more = start_model(row, [*classes, "another"])
+    assert more.loaded is not None
+    assert more.loaded.why == [
+        f"the classifier is drawn: the checkpoint knows {len(classes)} classes, the data set {len(classes) + 1}"
+    ]
+    (saved.parent / "config.json").unlink()
+    nameless = start_model(row, [*classes[1:], "another"])
+    assert nameless.loaded is not None and "does not name its classes" in nameless.loaded.why[0]
+    assert torch.equal(nameless.model.network.state_dict()["decode_head.classifier.weight"], own)
+
+
+def test_a_row_that_is_not_trained_keeps_nothing_as_drawn(make_config, saved, classes):
+    start = {"source": "file", "path": str(saved)}
+    config = make_config(experiments={"baseline": {"start": start, "train": {"epochs": 0}}})
+    with pytest.raises(EffiSegError, match=r"row 'baseline' is not trained .*the classifier is drawn"):
+        start_model(config.row("baseline"), [*classes[1:], "another"])
+
+
+def test_a_checkpoint_of_another_network_is_refused(row_from, saved, classes, model):
+    row = row_from({"source": "file", "path": str(saved)})
+    tensors = {name: value for name, value in model.network.state_dict().items() if "stages.1" not in name}
+    save_file(tensors, saved)
+    with pytest.raises(EffiSegError, match=r"does not fit the model; nothing was loaded: \d+ missing") as caught:
         start_model(row, classes)
     assert str(caught.value).startswith(f"{saved}: ")

@@ -246,7 +246,14 @@ def write_fetched(place: Place) -> None:
 
 
 def write_record(place: Place, values: dict[str, Any]) -> None:
-    common = {"device": "CPU, 2 threads", "precision": "fp32", "processes": 1, "git_commit": "0123abc", "origin": ""}
+    common = {
+        "device": "CPU, 2 threads",
+        "precision": "fp32",
+        "processes": 1,
+        "git_commit": "0123abc",
+        "origin": "",
+        "start": "",
+    }
     known = {"experiment": place.row, "seed": place.seed, "identity": "0" * 16, "data_source": "synthetic"}
     write_json(place.record, common | known | {"data_digest": DATA_DIGEST} | values)
 

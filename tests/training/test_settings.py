@@ -33,7 +33,7 @@ def make_trainer(make_task: MakeTask, make_config: Callable[..., Config], data: 
     def make(name: str, **changes: Any) -> RowTrainer:
         train = make_config(**changes).row(name).train
         arguments = training_arguments(train, 0, tmp_path, len(data.train), 1)
-        trainer = RowTrainer(make_task(name, **changes), arguments, data, [])
+        trainer = RowTrainer(make_task(name, **changes), arguments, data, [], train.optimizer.head_lr)
         trainer.create_optimizer()
         return trainer
 
@@ -53,6 +53,26 @@ def test_the_learning_rate_warms_up_linearly_and_falls_polynomially_to_zero(trai
         for done in range(steps)
     ]
     np.testing.assert_allclose(run.logged("learning_rate"), expected)
+
+
+def test_a_warm_up_of_steps_counts_before_that_of_a_share(train: Train):
+    schedule = {"warmup_ratio": 0.99, "warmup_steps": 2}
+    run = train(train={"optimizer": {"lr": 0.01}, "schedule": schedule})
+    np.testing.assert_allclose(run.logged("learning_rate")[:3], [0.0, 0.005, 0.01])
+
+
+def test_the_head_has_a_learning_rate_of_its_own_and_decays_as_ever(make_trainer: Callable):
+    plain = make_trainer("kd", train={"optimizer": {"lr": 0.01, "weight_decay": 0.1}})
+    trainer = make_trainer("kd", train={"optimizer": {"lr": 0.01, "weight_decay": 0.1, "head_lr": 10.0}})
+    assert len(plain.optimizer.param_groups) == 2
+    rates = {
+        id(p): (group["lr"], group["weight_decay"]) for group in trainer.optimizer.param_groups for p in group["params"]
+    }
+    names = dict(trainer.task.named_parameters())
+    assert len(rates) == len(names) == sum(len(group["params"]) for group in plain.optimizer.param_groups)
+    for name, parameter in names.items():
+        expected = (pytest.approx(0.1 if "decode_head." in name else 0.01), 0.1 if parameter.ndim > 1 else 0.0)
+        assert rates[id(parameter)] == expected, name
 
 
 def test_one_step_in_all_trains(train: Train):
