@@ -208,7 +208,8 @@ def _describe(kind: type[BaseModel], problem: Any, prefix: str) -> str:
         return f"{path}: unknown key; allowed here: {', '.join(_fields_at(kind, problem['loc'][:-1]))}"
     if problem["type"] == "missing":
         return f"{path}: missing; it must be set"
-    message = problem["msg"].removeprefix("Value error, ")
+    message = re.sub(r" or instance of \w+| after validation", "", problem["msg"].removeprefix("Value error, "))
+    message = message.replace("valid tuple", "valid list")
     found = "" if problem["type"] == "value_error" else f" (found {_shown.repr(problem['input'])})"
     return f"{path}: {message}{found}" if path else f"{message}{found}"
 

@@ -61,6 +61,11 @@ class Data(Section):
     def _learns_and_scores_apart(self) -> Self:
         if len(set(self.train_on)) < len(self.train_on):
             raise ValueError(f"train_on {self.train_on} names a split twice")
+        if self.held_out and self.score_on != "val":
+            raise ValueError(
+                f"held_out {self.held_out} is scored in place of a split, so score_on '{self.score_on}' would not be; "
+                "leave score_on at val, or held_out empty"
+            )
         if self.score_on in self.train_on and not self.held_out and not self.allow_overlap:
             raise ValueError(
                 f"score_on '{self.score_on}' is also trained on, so the scores would show what was learned by heart; "

@@ -12,7 +12,7 @@ from effiseg.base.config import read_yaml, validate
 from effiseg.base.errors import EffiSegError
 from effiseg.base.schema import SplitName
 from effiseg.base.section import Rate, Section
-from effiseg.data.labels import ClassEntry, LabelSpace, Void, as_tuple
+from effiseg.data.labels import MOST_CLASSES, ClassEntry, LabelSpace, Void, as_tuple
 from effiseg.data.patterns import GroupTemplate, Pattern, group_regex
 
 FILE = "dataset.yaml"
@@ -69,7 +69,7 @@ class DataSet(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     title: Annotated[str, Field(min_length=1)]
-    classes: Annotated[tuple[ClassEntry, ...], BeforeValidator(as_tuple)]
+    classes: Annotated[tuple[ClassEntry, ...], BeforeValidator(as_tuple), Field(min_length=1, max_length=MOST_CLASSES)]
     void: Void = Void()
     groups: Annotated[tuple[GroupTemplate, ...], BeforeValidator(as_tuple)] = ()
     splits: dict[SplitName, Split]

@@ -12,6 +12,7 @@ from effiseg.base.schema import ignore_index
 from effiseg.base.section import Section
 
 MOST_ID = 2**16 - 1  # that a label file of 16 bits holds
+MOST_CLASSES = 2**15 - 2
 UNKNOWN = -1  # in lookup tables: no class, and not void
 
 Channel = Annotated[int, Field(ge=0, le=255)]
@@ -67,7 +68,7 @@ class LabelSpace(Section):
     """
 
     name: str
-    entries: Annotated[tuple[ClassEntry, ...], BeforeValidator(as_tuple), Field(min_length=1, max_length=2**15 - 1)]
+    entries: Annotated[tuple[ClassEntry, ...], BeforeValidator(as_tuple), Field(min_length=1, max_length=MOST_CLASSES)]
     void: Void = Void()
 
     @cached_property

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from effiseg.base.errors import EffiSegError
 from effiseg.base.files import whole_file
+from effiseg.base.fonts import text_font
 from effiseg.data.labels import Colour, LabelSpace
 
 _OPACITY = 0.6  # of the colours over the picture
@@ -74,7 +75,7 @@ def _above_legend(rows: list[list[Image.Image]], maps: list[NDArray[Any]], space
 
 
 def _legend(names: list[str], colours: list[Colour], width: int) -> Image.Image:
-    font = ImageFont.load_default(_TEXT)
+    font = text_font(_TEXT)
     sizes = [_TEXT + _GAP // 2 + int(font.getlength(name)) + 2 * _GAP for name in names]
     places, left, line = [], _GAP, 0
     for size in sizes:

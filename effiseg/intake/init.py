@@ -2,14 +2,17 @@
 
 import colorsys
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from effiseg.base.errors import EffiSegError
 from effiseg.base.files import whole_file
 from effiseg.data.dataset import FILE, open_dataset
+from effiseg.data.images import SUFFIXES
+from effiseg.intake.names import named_colours, named_ids
 from effiseg.intake.pairing import Found, find_splits
-from effiseg.intake.survey import Survey, named_colours, survey, unpacked
+from effiseg.intake.survey import Survey, survey, unpacked
 
 _VOID_ID = 255
 _EVERY = 5  # a fifth of the groups is scored where no split says so
@@ -33,18 +36,23 @@ def init(folder: Path, *, workers: int | None = None) -> list[str]:
     if not splits:
         raise EffiSegError(
             f"{folder}: no images with labels of the same name; expected pairs like images/a.jpg and masks/a.png, or "
-            f"a.jpg and a_mask.png. If yours are named otherwise, write {FILE} by hand: docs/datasets.md"
+            f"a.jpg and a_mask.png, ending in {', '.join(SUFFIXES)}. If yours are named otherwise, write {FILE} by "
+            "hand: docs/datasets.md"
         )
     labels = [folder / label for found in splits.values() for _, label in found.pairs]
     held = survey(labels, workers=workers)
     with whole_file(file) as partial:
         partial.write_text(_yaml(folder, splits, held), encoding="utf-8", newline="\n")
-    open_dataset(str(file))
+        open_dataset(str(partial))
     lines = [f"{split}: {len(found.pairs)} pairs, {found.images} and {found.labels}" for split, found in splits.items()]
     if "val" not in splits:
         lines.append(f"val: every {_EVERY}th group of train, for want of a split of its own")
     what = "colours" if held.coloured else "ids"
     lines.append(f"labels: {len(held.pixels)} {what} in {len(labels) - len(held.problems)} files")
+    if void := _void(held):
+        lines.append(f"void: the id {void[0]}, as is usual; make it a class if it is one")
+    if len(held.pixels) - len(void) == 1:
+        lines.append("one class alone: where there is a background, it must be a class too, or every answer is right")
     if held.problems:
         path, problem = next(iter(held.problems.items()))
         lines.append(f"{len(held.problems)} label files cannot be used, as {path}: {problem}")
@@ -52,7 +60,7 @@ def init(folder: Path, *, workers: int | None = None) -> list[str]:
 
 
 def _yaml(folder: Path, splits: Mapping[str, Found], held: Survey) -> str:
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-._") or "mine"
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", _plain(folder.resolve().name)).strip("-._") or "mine"
     lines = [
         "# Complete it: names and colours of the classes, what is void, how samples group. docs/datasets.md tells what",
         "# each key may hold; `python -m effiseg data check FOLDER` tells whether it fits the files.",
@@ -73,23 +81,35 @@ def _yaml(folder: Path, splits: Mapping[str, Found], held: Survey) -> str:
 
 def _classes(folder: Path, held: Survey) -> Iterator[str]:
     values = sorted(held.pixels)
-    void = (
-        [_VOID_ID] if not held.coloured and _VOID_ID in values and len(values) > 2 and values[-2] < _VOID_ID - 1 else []
-    )
+    void = _void(held)
     classes = [value for value in values if value not in void] or values
     total = sum(held.pixels.values())
-    names = named_colours(sorted(folder.glob("*.txt")) + sorted(folder.glob("*.csv"))) if held.coloured else {}
+    of_colour, of_id = named_colours(folder), {} if held.coloured else named_ids(folder, classes)
     taken: set[str] = set()
     yield "classes:"
     for index, value in enumerate(classes):
         colour = unpacked(value) if held.coloured else held.palette.get(value) or _colour(index, len(classes))
-        name = names.get(colour, f"class {index}")
+        name = of_id.get(value) or of_colour.get(colour) or f"class {index}"
         name = name if name not in taken else f"{name} {index}"
         taken.add(name)
         told = "" if held.coloured else f", ids: [{value}]"
         share = f"{held.pixels[value] / total:.2%} of pixels, in {held.files[value]} files"
         yield f"  - {{name: {_quoted(name)}, colour: [{', '.join(map(str, colour))}]{told}}}  # {share}"
     yield f"void: {{{'colours' if held.coloured else 'ids'}: {void}}}"
+
+
+def _void(held: Survey) -> list[int]:
+    """255 beside other ids, which are small."""
+    values = sorted(held.pixels)
+    usual = not held.coloured and values[-1] == _VOID_ID and len(values) > 2 and values[-2] < _VOID_ID - 1
+    return [_VOID_ID] if usual else []
+
+
+def _plain(text: str) -> str:
+    """Letters as ASCII has them: ä as ae, é as e."""
+    for letter, plain in (("ä", "ae"), ("ö", "oe"), ("ü", "ue"), ("ß", "ss")):
+        text = text.replace(letter, plain).replace(letter.upper(), plain.capitalize())
+    return unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
 
 
 def _colour(index: int, count: int) -> tuple[int, int, int]:
@@ -100,8 +120,4 @@ def _colour(index: int, count: int) -> tuple[int, int, int]:
 
 def _quoted(text: str) -> str:
     """As YAML takes any text."""
-    return (
-        text
-        if re.fullmatch(r"[A-Za-z][A-Za-z0-9 _./-]*", text) and ": " not in text
-        else "'" + text.replace("'", "''") + "'"
-    )
+    return "'" + text.replace("'", "''") + "'"

@@ -15,7 +15,8 @@ from effiseg.data.dataset import DataSet, Share, SplitFiles
 from effiseg.data.images import BadFile, read_image
 from effiseg.data.label_files import read_label
 from effiseg.data.labels import LabelSpace
-from effiseg.preparation.prepare import told_size
+from effiseg.intake.survey import look
+from effiseg.preparation.prepare import other_size
 from effiseg.preparation.problems import Problem
 from effiseg.preparation.sources import Pair, list_splits
 from effiseg.preparation.workers import in_processes
@@ -34,6 +35,7 @@ class Look:
         counts: pixels per trainId, and of void, last.
         content: hash of the decoded image.
         shift: (down, right) in percent of the sides by which the label's edges fit the image's clearly better.
+        palette: of a label with a palette whose indices count, the colour of each that it holds.
         problems: what is wrong with the files; nothing else is known then.
     """
 
@@ -41,6 +43,7 @@ class Look:
     counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     content: str = ""
     shift: tuple[int, int] = (0, 0)
+    palette: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
 
 
@@ -50,6 +53,7 @@ class SplitStatistics:
 
     Attributes:
         pairs: that are sound.
+        unusable: pairs with problems.
         pixels, images: per class, and of void, last: pixels, and images that hold it.
     """
 
@@ -58,6 +62,7 @@ class SplitStatistics:
     sizes: Counter[tuple[int, int]]
     pixels: NDArray[np.int64]
     images: NDArray[np.int64]
+    unusable: int = 0
 
 
 @dataclass
@@ -79,36 +84,42 @@ def inspect(dataset: DataSet, root: Path, *, workers: int | None = None) -> Insp
     absent = [split for split, files in dataset.splits.items() if _is_absent(root, files)]
     splits = [split for split in dataset.splits if split not in absent] or list(dataset.splits)
     listing = list_splits(dataset, root, splits)
-    jobs = [(split, pair) for split, pairs in listing.pairs.items() for pair in pairs]
+    jobs = [(split, pair) for split in splits for pair in listing.pairs.get(split, [])]
     looks = in_processes(partial(_look, dataset.space), jobs, workers=workers, desc="check")
     found = Inspection(dataset, {}, list(listing.problems), [])
     if len(splits) < len(dataset.splits):
         found.remarks += [Problem(root, f"the split {split} is not there") for split in absent]
     contents: dict[str, list[tuple[str, Path]]] = defaultdict(list)
     shifted: list[Problem] = []
+    palettes: dict[int, dict[tuple[int, ...], Path]] = defaultdict(dict)
     classes = len(dataset.space.classes)
-    for split, pairs in listing.pairs.items():
+    for split in splits:
+        pairs = listing.pairs.get(split, [])
         zero = np.zeros(classes + 1, np.int64)
         statistics = SplitStatistics([], 0, Counter(), zero.copy(), zero.copy())
         for pair in pairs:
-            look = next(looks)
-            found.problems += look.problems
-            if look.problems:
+            seen = next(looks)
+            found.problems += seen.problems
+            if seen.problems:
+                statistics.unusable += 1
                 continue
             statistics.pairs.append(pair)
-            statistics.sizes[look.size] += 1
-            statistics.pixels += look.counts
-            statistics.images += look.counts > 0
-            contents[look.content].append((split, pair.image))
-            found.remarks += _of_one_class(pair, look, dataset.space)
-            if any(look.shift):
-                shifted.append(_shifted(pair, look))
+            statistics.sizes[seen.size] += 1
+            statistics.pixels += seen.counts
+            statistics.images += seen.counts > 0
+            contents[seen.content].append((split, pair.image))
+            found.remarks += _of_one_class(pair, seen, dataset.space)
+            for index, colour in seen.palette.items():
+                palettes[index].setdefault(colour, pair.label)
+            if any(seen.shift):
+                shifted.append(_shifted(pair, seen))
         statistics.groups = len({pair.group[0] for pair in statistics.pairs})
         found.splits[split] = statistics
     for _ in looks:  # ends the bar
         pass
-    found.problems += _of_splits(root, found.splits)
-    found.remarks += shifted
+    if not listing.problems:
+        found.problems += _of_splits(root, found.splits)
+    found.remarks += [*_of_groups(root, found), *_of_palettes(palettes), *shifted]
     for places in contents.values():
         _tell_twins(places, found)
     return found
@@ -136,18 +147,13 @@ def _look(space: LabelSpace, job: tuple[str, Pair]) -> Look:
         return Look(problems=tuple(problems))
     size = (image.height, image.width)
     if label.shape != size:
-        ratio = label.shape[0] / size[0], label.shape[1] / size[1]
-        cause = (
-            "it was resized, or is of another picture"
-            if abs(ratio[0] / ratio[1] - 1) < 0.02
-            else "take both from the same release"
-        )
-        text = f"{told_size(label.shape)}, but its image, upright, is {told_size(size)}: {cause}"
-        return Look(problems=(Problem(pair.label, text),))
+        return Look(problems=(Problem(pair.label, other_size(label.shape, size)),))
     counts = np.bincount(label.ravel(), minlength=space.ignore_index + 1)
     kept = np.append(counts[: len(space.classes)], counts[space.ignore_index])
     content = hashlib.sha256(image.tobytes() + repr(image.size).encode()).hexdigest()
-    return Look(size, kept, content, shift_of(image, label))
+    with Image.open(pair.label) as opened:
+        palette = look(pair.label).palette if space.by_id and opened.mode == "P" else {}
+    return Look(size, kept, content, shift_of(image, label), palette)
 
 
 def shift_of(image: Image.Image, label: NDArray[np.generic]) -> tuple[int, int]:
@@ -193,8 +199,43 @@ def _of_one_class(pair: Pair, look: Look, space: LabelSpace) -> Iterator[Problem
         yield Problem(pair.label, f"one class alone, {space.classes[held[0]]}: look whether the label is complete")
 
 
+def _of_groups(root: Path, found: Inspection) -> Iterator[Problem]:
+    """Templates that fit no name, groups that stand in two splits, and splits that are not there."""
+    if "val" not in found.dataset.splits:
+        yield Problem(root, "no split val: add `val: {part_of: train, every: 5}` to splits, or set data.score_on")
+    if len(found.dataset.classes) == 1:
+        yield Problem(
+            root, "one class and nothing beside it, so that every answer is right: make the background a class"
+        )
+    if not found.dataset.groups:
+        return
+    pairs = [(split, pair) for split, each in found.splits.items() for pair in each.pairs]
+    alone = [pair for _, pair in pairs if pair.group[0] == pair.name]
+    if alone:
+        text = f"{len(alone)} of {len(pairs)} names fit no template of `groups`, such as {alone[0].name}"
+        yield Problem(root, f"{text}: each of them stands alone")
+    places: dict[str, set[str]] = defaultdict(set)
+    for split, pair in pairs:
+        places[pair.group[0]].add(split)
+    for group, splits in places.items():
+        if len(splits) > 1:
+            told = f"the group {group} stands in {' and '.join(sorted(splits))}"
+            yield Problem(root, f"{told}: where its frames look alike, scores show what was learned by heart")
+
+
+def _of_palettes(palettes: Mapping[int, Mapping[tuple[int, ...], Path]]) -> Iterator[Problem]:
+    for index, colours in palettes.items():
+        if len(colours) > 1:
+            (one, first), (other, second) = list(colours.items())[:2]
+            text = f"index {index} is {list(one)} in its palette and {list(other)} in that of {first.name}"
+            yield Problem(second, f"{text}: where the colours mean the classes, give these `colours` and no `ids`")
+            return
+
+
 def _of_splits(root: Path, splits: Mapping[str, SplitStatistics]) -> Iterator[Problem]:
     for split, statistics in splits.items():
+        if not statistics.pairs and not statistics.unusable:
+            yield Problem(root, f"the split {split} has no pairs: nothing can be learned or scored by it")
         if statistics.pairs and not statistics.pixels[:-1].any() and split != "test":
             yield Problem(root, f"every pixel of the {split} labels is void: nothing can be learned or scored")
 

@@ -10,9 +10,11 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from effiseg.base.files import whole_file
+from effiseg.base.fonts import text_font
 from effiseg.data.images import read_image
 from effiseg.data.label_files import read_label
 from effiseg.intake.inspect import Inspection, SplitStatistics
+from effiseg.preparation.prepare import told_size
 from effiseg.preparation.problems import Problem
 from effiseg.preparation.sources import Pair
 
@@ -43,10 +45,16 @@ def write_sheet(found: Inspection, root: Path, out: Path) -> Path:
 
 def told(found: Inspection) -> list[str]:
     """The statistics in lines for a terminal."""
-    lines = [f"{found.dataset.title} ({found.dataset.name}): {len(found.dataset.classes)} classes"]
+    dataset, classes = found.dataset, len(found.dataset.classes)
+    lines = [f"{dataset.title} ({dataset.name}): {classes} class{'es' if classes != 1 else ''}"]
     for split, each in found.splits.items():
         void = each.pixels[-1] / max(1, each.pixels.sum())
-        lines.append(f"{split}: {len(each.pairs)} images of {each.groups} groups, {_sizes(each)}, void {void:.1%}")
+        sound = f"{len(each.pairs)} of {len(each.pairs) + each.unusable} pairs are sound"
+        if not each.pairs:
+            lines.append(f"{split}: {sound}")
+            continue
+        count = counted(len(each.pairs), "image") if not each.unusable else sound
+        lines.append(f"{split}: {count}, {counted(each.groups, 'group')}, {_sizes(each)}, void {void:.1%}")
         absent = [name for name, count in zip(found.dataset.space.classes, each.pixels[:-1], strict=True) if not count]
         if absent:
             lines.append(f"{split}: no pixel of {', '.join(absent)}")
@@ -54,10 +62,14 @@ def told(found: Inspection) -> list[str]:
 
 
 def _sizes(split: SplitStatistics) -> str:
-    """As people say them, width first."""
-    (height, width), count = split.sizes.most_common(1)[0] if split.sizes else ((0, 0), 0)
+    size, count = split.sizes.most_common(1)[0]
     others = len(split.sizes) - 1
-    return f"{width}x{height}" + (f" ({count} of them) and {others} other sizes" if others > 0 else "")
+    return told_size(size) + (f" ({count} of them) and {counted(others, 'other size')}" if others else "")
+
+
+def counted(count: int, what: str) -> str:
+    """1 image, 2 images."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _contact_sheet(found: Inspection) -> Image.Image:
@@ -82,7 +94,7 @@ def _tile(pair: Pair, split: str, found: Inspection) -> Image.Image:
     blended.thumbnail((_TILE[0] - 4, _TILE[1]))
     tile = Image.new("RGB", (_TILE[0], _TILE[1] + 16), "white")
     tile.paste(blended, (0, 0))
-    ImageDraw.Draw(tile).text((0, _TILE[1]), f"{split} {pair.name}"[-38:], fill="black")
+    ImageDraw.Draw(tile).text((0, _TILE[1]), f"{split} {pair.name}"[-36:], fill="black", font=text_font(11))
     return tile
 
 

@@ -6,13 +6,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from effiseg.base.errors import EffiSegError
 from effiseg.data.images import BadFile
 from effiseg.data.label_files import open_label, raw_values
+from effiseg.data.labels import MOST_ID, packed_colour
 from effiseg.preparation.workers import in_processes
 
 MOST_VALUES = 1000  # beyond which a file holds no classes
+_RARE = 0.002  # of all pixels: below, a colour may be of an edge
+_MANY = 20  # colours, or ids, before anything is suspected
+_MOST_OF_THEM = 0.7
+_ASIDE = 6  # of 255, that a blend may lie beside the line between two colours
+_FEW_FILES = 5
 
 
 @dataclass(frozen=True)
@@ -44,10 +51,11 @@ class Survey:
 
 
 def survey(paths: Sequence[Path], *, workers: int | None = None) -> Survey:
-    """Look into label files. Whether they hold ids or colours, most of them decide.
+    """Look into label files. Whether they hold ids or colours, most of them decide; palettes that differ from file to
+    file count by colour.
 
     Raises:
-        EffiSegError: none can be read.
+        EffiSegError: none can be read, or what they hold are blends of few colours.
     """
     held = dict(zip(paths, in_processes(look, paths, workers=workers, desc="labels"), strict=True))
     sound = {path: each for path, each in held.items() if not each.problem}
@@ -55,6 +63,8 @@ def survey(paths: Sequence[Path], *, workers: int | None = None) -> Survey:
     if not sound:
         path, problem = next(iter(problems.items()))
         raise EffiSegError(f"{path}: {problem}; so are all {len(problems)} label files")
+    if _palettes_differ(sound.values()):
+        sound = {path: _by_colour(each) for path, each in sound.items()}
     coloured = 2 * sum(each.coloured for each in sound.values()) > len(sound)
     found = Survey(coloured, Counter(), Counter(), {}, problems)
     for path, each in sound.items():
@@ -65,6 +75,7 @@ def survey(paths: Sequence[Path], *, workers: int | None = None) -> Survey:
         found.pixels.update(each.pixels)
         found.files.update(each.pixels.keys())
         found.palette.update(each.palette)
+    _refuse_blends(found, len(sound))
     return found
 
 
@@ -79,33 +90,67 @@ def look(path: Path) -> Held:
     if coloured:
         values = values.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
     found, counts = np.unique(values, return_counts=True)
-    if len(found) > MOST_VALUES:
+    ids, pixels = [int(value) for value in found], [int(count) for count in counts]
+    if len(ids) > MOST_VALUES:
         what = "colours" if coloured else "ids"
-        return Held(problem=f"{len(found)} different {what}: no label of classes (a photograph? instance ids?)")
+        return Held(problem=f"{len(ids)} different {what}: no label of classes (a photograph? instance ids?)")
+    if not coloured and not 0 <= ids[0] <= ids[-1] <= MOST_ID:
+        return Held(problem=f"ids from {ids[0]} to {ids[-1]}: at most {MOST_ID}, the largest of 16 bits, can be read")
     palette = {}
     if image.mode == "P" and (flat := image.getpalette("RGB")):
-        palette = {int(i): tuple(flat[3 * i : 3 * i + 3]) for i in found if 3 * i + 2 < len(flat)}
-    pixels = dict(zip(map(int, found), map(int, counts), strict=True))
-    return Held(pixels, coloured, palette)  # type: ignore[arg-type]
+        palette = {i: (flat[3 * i], flat[3 * i + 1], flat[3 * i + 2]) for i in ids if 3 * i + 2 < len(flat)}
+    return Held(dict(zip(ids, pixels, strict=True)), coloured, palette)
+
+
+def _palettes_differ(held: Iterable[Held]) -> bool:
+    """Whether an index has one colour in one file and another in another, as programs that save few colours do."""
+    known: dict[int, tuple[int, int, int]] = {}
+    return any(known.setdefault(index, colour) != colour for each in held for index, colour in each.palette.items())
+
+
+def _by_colour(held: Held) -> Held:
+    if not held.palette:
+        return held
+    pixels: Counter[int] = Counter()
+    for index, count in held.pixels.items():
+        pixels[packed_colour(held.palette[index])] += count
+    return Held(dict(pixels), coloured=True)
+
+
+def _refuse_blends(found: Survey, files: int) -> None:
+    """Colours between others are of edges that were drawn smooth; ids of one file each are instances."""
+    alone = sum(found.files[value] == 1 for value in found.pixels)
+    if not found.coloured:
+        if files > _FEW_FILES and alone > max(_MANY, _MOST_OF_THEM * len(found.pixels)):
+            raise EffiSegError(
+                f"labels: {alone} of {len(found.pixels)} ids stand in one file alone, as instance ids do; take the "
+                "label files of classes"
+            )
+        return
+    total = sum(found.pixels.values())
+    rare = [value for value, count in found.pixels.items() if count < _RARE * total]
+    if len(rare) < _MANY:
+        return
+    main = np.array([unpacked(value) for value in found.pixels if value not in set(rare)], dtype=np.float64)
+    between = sum(_is_between(np.array(unpacked(value), dtype=np.float64), main) for value in rare)
+    if len(main) > 1 and between > _MOST_OF_THEM * len(rare):
+        raise EffiSegError(
+            f"labels: {len(rare)} of {len(found.pixels)} colours are rare, and {between} of them blends of two others: "
+            "the masks were saved with smooth edges, scaled, or compressed with loss; save them again with hard edges "
+            "(no antialiasing, nearest neighbour) as PNG"
+        )
+
+
+def _is_between(colour: NDArray[np.float64], main: NDArray[np.float64]) -> bool:
+    """Whether a colour lies on the line between two others."""
+    starts, ends = main[:, None], main[None]
+    lines = ends - starts
+    lengths = (lines**2).sum(axis=2)
+    places = ((colour - starts) * lines).sum(axis=2) / np.where(lengths > 0, lengths, 1)
+    aside = np.abs(starts + places[..., None].clip(0, 1) * lines - colour).max(axis=2)
+    return bool((aside[lengths > 0] <= _ASIDE).any())
 
 
 def unpacked(packed: int) -> tuple[int, int, int]:
     """The RGB colour of a packed number."""
     return packed >> 16, packed >> 8 & 255, packed & 255
-
-
-def named_colours(files: Iterable[Path]) -> dict[tuple[int, int, int], str]:
-    """Names of colours from the lists that come with data sets: lines of three numbers and a name, in either order."""
-    names: dict[tuple[int, int, int], str] = {}
-    for file in files:
-        try:
-            lines = file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError):
-            continue
-        for line in lines:
-            words = [word.strip() for word in line.replace(",", " ").replace("\t", " ").split(" ") if word.strip()]
-            numbers = [int(word) for word in words if word.isdigit()]
-            name = " ".join(word for word in words if not word.isdigit())
-            if len(numbers) == 3 and max(numbers) < 256 and name:
-                names.setdefault((numbers[0], numbers[1], numbers[2]), name)
-    return names

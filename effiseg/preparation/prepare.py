@@ -30,6 +30,7 @@ from effiseg.preparation.workers import cores, in_processes
 
 Size = tuple[int, int]
 
+_SAME_SHAPE = 0.02  # by which ratios of sides may differ
 _MUCH_VOID = 0.5  # of all pixels; Cityscapes' own labels have 0.12, CamVid's 0.03
 
 
@@ -86,7 +87,8 @@ def prepare(settings: Data, out: Path, *, workers: int | None = None) -> None:
     dataset = listing.dataset
     refuse_missing_weights(settings, dataset)
     if not listing.pairs:
-        raise unusable(settings, listing.problems)
+        nothing = Problem(root, "no image with a label in the splits that are used: look at the table's patterns")
+        raise unusable(settings, listing.problems or [nothing])
     with _replacing(out, root) as folder:
         problems, sizes = list(listing.problems), list[Size]()
         try:
@@ -176,9 +178,7 @@ def _convert(work: _Work, job: tuple[str, int, Pair]) -> _Converted:
     if problems:
         return _Converted(tuple(problems))
     if label.shape != (image.height, image.width):
-        size = told_size((image.height, image.width))
-        text = f"{told_size(label.shape)}, but its image, upright, is {size}: take both from the same release"
-        return _Converted((Problem(pair.label, text),))
+        return _Converted((Problem(pair.label, other_size(label.shape, (image.height, image.width))),))
     if role not in work.places:
         return _Converted()
     void, place = work.space.ignore_index, work.places[role]
@@ -189,6 +189,16 @@ def _convert(work: _Work, job: tuple[str, int, Pair]) -> _Converted:
     counts = np.bincount(label.ravel(), minlength=void + 1)
     hashed = hashlib.sha256(image_row.tobytes() + label_row.tobytes()).hexdigest()
     return _Converted((), np.append(counts[: len(work.space.classes)], counts[void]), hashed)
+
+
+def other_size(label: tuple[int, ...], image: tuple[int, int]) -> str:
+    """What is wrong with a label of another size than its image, and the likely cause."""
+    cause = "take both from the same release"
+    if label == image[::-1]:
+        cause = "the picture is turned by its EXIF data and the label is not: turn the label too"
+    elif abs(label[0] * image[1] / (label[1] * image[0]) - 1) < _SAME_SHAPE:
+        cause = "one of them was resized; take both at one size"
+    return f"{told_size(label)}, but its image, upright, is {told_size(image)}: {cause}"
 
 
 def told_size(size: tuple[int, ...]) -> str:
@@ -211,13 +221,21 @@ def _void_alone(root: Path, found: dict[str, _Role], *, complete: bool) -> Itera
 
 def _warn_of_void(root: Path, index: Index) -> None:
     """Labels of another encoding may hold known ids alone, most of which then mean void."""
+    question = "is that so?"
+    if index.space.by_id:
+        question = f"are these the ids that {index.space.name} publishes (Cityscapes: labelIds, not labelTrainIds)?"
+    if len(index.space.classes) == 1:
+        print(
+            f"warning: data.root {root}: one class and nothing beside it, so that every answer is right; make the "
+            "background a class too",
+            file=sys.stderr,
+        )
     for name, split in index.splits.items():
         share = split.void_pixels / (split.void_pixels + sum(split.pixel_counts))
         if share > _MUCH_VOID:
             print(
                 f"warning: data.root {root}: {share:.0%} of all pixels of the {name} labels are void and count "
-                f"nowhere; are these the ids that {index.space.name} publishes (Cityscapes: labelIds, not "
-                "labelTrainIds)?",
+                f"nowhere; {question}",
                 file=sys.stderr,
             )
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from effiseg.base.errors import EffiSegError
 from effiseg.base.schema import Data
 from effiseg.data.dataset import DataSet, Share, SplitFiles, open_dataset, shipped_names
+from effiseg.data.images import SUFFIXES
 from effiseg.data.patterns import Pattern
 from effiseg.preparation.problems import Problem
 
@@ -70,7 +71,8 @@ def list_pairs(settings: Data) -> Listing:
         ]:
             listing.pairs[role] = pairs
     if settings.held_out and listing.pairs:
-        listing.pairs = _hold_out(listing.pairs.get("train", []), settings.held_out)
+        several = len(settings.train_on) > 1
+        listing.pairs = _hold_out(listing.pairs.get("train", []), settings.held_out, several=several)
     return listing
 
 
@@ -86,7 +88,7 @@ def list_splits(dataset: DataSet, root: Path, splits: Iterable[str]) -> Listing:
         if split not in dataset.splits:
             raise EffiSegError(
                 f"data set {dataset.name} has no split '{split}', only {', '.join(dataset.splits)}: correct "
-                "data.train_on or data.score_on, or add it to the table"
+                "data.train_on or data.score_on, or add it to the table, as in `val: {part_of: train, every: 5}`"
             )
     all_splits: dict[str, SplitFiles | Share] = dict(dataset.splits.items())
     sources = {split: files.part_of if isinstance(files, Share) else split for split, files in all_splits.items()}
@@ -134,21 +136,24 @@ def _named(pairs: Sequence[Pair], split: str, *, several: bool) -> list[Pair]:
     ]
 
 
-def _hold_out(samples: list[Pair], prefixes: Sequence[str]) -> dict[str, list[Pair]]:
+def _hold_out(samples: list[Pair], prefixes: Sequence[str], *, several: bool) -> dict[str, list[Pair]]:
+    """Those that begin with a prefix, and the others; of `several` splits, with the split before the name or not."""
+
+    def begins(pair: Pair, prefixes: Sequence[str]) -> bool:
+        names = [pair.name, pair.group[0]]
+        names += [name.partition("/")[2] for name in names] if several else []
+        return any(name.startswith(tuple(prefixes)) for name in names)
+
     names = ", ".join(pair.name for pair in samples[:3])
     for prefix in prefixes:
-        if not any(_begins(pair, [prefix]) for pair in samples):
+        if not any(begins(pair, [prefix]) for pair in samples):
             raise EffiSegError(f"data.held_out: no training sample begins with '{prefix}'; the first ones are {names}")
     parts: dict[str, list[Pair]] = {"train": [], "val": []}
     for pair in samples:
-        parts["val" if _begins(pair, prefixes) else "train"].append(pair)
+        parts["val" if begins(pair, prefixes) else "train"].append(pair)
     if not parts["train"]:
         raise EffiSegError(f"data.held_out: all {len(samples)} training samples begin with {', '.join(prefixes)}")
     return parts
-
-
-def _begins(pair: Pair, prefixes: Sequence[str]) -> bool:
-    return pair.name.startswith(tuple(prefixes)) or pair.group[0].startswith(tuple(prefixes))
 
 
 def _parted(name: str, pairs: list[Pair], dataset: DataSet) -> dict[str, list[Pair]]:
@@ -204,18 +209,22 @@ def _list_split(files: SplitFiles, root: Path, missing: Sequence[str], listing: 
 
 def _listed_names(root: Path, files: SplitFiles, problems: list[Problem]) -> set[str]:
     try:
-        lines = (root / files.names).read_text(encoding="utf-8").split("\n")
+        lines = (root / files.names).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8"
         problems.append(Problem(root / files.names, f"cannot be read ({reason}): the split's names stand there"))
         return set()
-    return {unicodedata.normalize("NFC", line.strip()) for line in lines if line.strip()}
+    names = {unicodedata.normalize("NFC", line.strip()) for line in lines if line.strip()}
+    if not names:
+        problems.append(Problem(root / files.names, "names no sample: a name stands on each line"))
+    return names
 
 
 def _unlisted(root: Path, files: SplitFiles, name: str) -> Problem:
-    return Problem(
-        root / files.names, f"names {name}, of which there is no {files.images.path(name)}: add it, or the name goes"
-    )
+    cure = "add it, or take the name out"
+    if any(Path(word).suffix.lower() in SUFFIXES for word in name.split()):
+        cure = "names stand alone, without folder of images, ending or label"
+    return Problem(root / files.names, f"names {name}, of which there is no {files.images.path(name)}: {cure}")
 
 
 def _find(root: Path, pattern: Pattern, other: Pattern, problems: list[Problem]) -> dict[str, Path]:

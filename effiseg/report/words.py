@@ -228,7 +228,7 @@ def reading(results: Results) -> list[str]:
         "**The floors need no network**: always answering the class with the most training pixels, and answering each "
         "pixel by its colour alone. What a row reaches above the colour lookup is shape and context.",
         "**¼ grid** is the paper's protocol: labels sampled on the logits' grid, so that nothing finer is scored.",
-        "**mIoU is a mean over classes**, so a rare class weighs as much as the road; see the class table before "
+        "**mIoU is a mean over classes**, so a rare class weighs as much as a frequent one; see the class table before "
         "reading much into one number.",
     ]
     if BASELINE not in results.experiments:

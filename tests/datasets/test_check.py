@@ -61,7 +61,7 @@ def test_all_problems_are_told_together(root: Path, tmp_path: Path):
         "bild 0 ä.png: its label train_labels/bild 0 ä_L.png is missing",
         "bild 1 ä.png: not a PNG, JPEG, WEBP, BMP or TIFF file",
         "[1, 2, 3] in 3 pixels (nearest: class 0 [0, 64, 64])",
-        "24x48 (height x width), but its image, upright, is 48x96 (height x width): it was resized",
+        "24x48 (height x width), but its image, upright, is 48x96 (height x width): one of them was resized",
         "JPEG changes labels as it compresses",
         "val/bild 1 ä.png: the same picture as bild 4 ä.png of train, in val",
     ):
@@ -76,7 +76,7 @@ def test_what_only_people_can_judge_is_a_warning(root: Path, tmp_path: Path, cap
     shutil.copy(files(root, "train", 1)[0], files(root, "train", 2)[0])
     data_check(root, None, tmp_path / "page")
     out, err = capsys.readouterr()
-    assert "train: 6 images of 6 groups, 96x48, void 0.0%" in out
+    assert "train: 6 images, 6 groups, 48x96 (height x width), void 0.0%" in out
     assert err.startswith("warning: ")
     assert "one class alone, class 0: look whether the label is complete" in err
     assert "bild 2 ä.png: the same picture as bild 1 ä.png, twice in train" in err
@@ -110,3 +110,35 @@ def test_the_page_goes_nowhere_into_the_data_and_a_table_is_asked_for(root: Path
     with pytest.raises(EffiSegError, match=r"dataset\.yaml: not found; `python -m effiseg data init"):
         data_check(root, None, tmp_path / "page")
     data_check(root, str(tmp_path / "table.yaml"), tmp_path / "page")
+
+
+def test_groups_that_fit_nothing_or_stand_in_two_splits_are_remarked(root: Path):
+    table = root / "dataset.yaml"
+    text = table.read_text()
+    table.write_text(text.replace("groups: []", "groups: ['{group}_{frame}']"))
+    assert any("9 of 9 names fit no template of `groups`" in each.text for each in found(root).remarks)
+    table.write_text(text.replace("groups: []", "groups: ['bild {frame} {group}']"))
+    assert any("the group ä stands in train and val" in each.text for each in found(root).remarks)
+
+
+def test_one_class_alone_and_palettes_that_differ_are_remarked(tmp_path: Path):
+    root = tmp_path / "data"
+    write(KINDS["palette"], root)
+    init(root, workers=1)
+    label = next((root / "SegmentationClass/train").iterdir())
+    image = Image.open(label)
+    image.putpalette([value for i in range(256) for value in (i, i, 9)])
+    image.save(label)
+    assert any("in its palette and" in each.text for each in found(root).remarks)
+    table = root / "dataset.yaml"
+    lines = [line for line in table.read_text().splitlines() if not line.startswith("void")]
+    kept = [line for line in lines if "ids: [" not in line or "ids: [1]" in line]
+    table.write_text("\n".join([*kept, "void: {rest: true}"]))
+    assert any("one class and nothing beside it" in each.text for each in found(root).remarks)
+
+
+def test_a_list_without_names_is_a_problem(root: Path):
+    table = root / "dataset.yaml"
+    table.write_text(table.read_text().replace("  val:\n", "  val:\n    names: none.txt\n"))
+    (root / "none.txt").write_text("\n")
+    assert any("names no sample" in each.text for each in found(root).problems)

@@ -1,10 +1,11 @@
 """Which files `data init` pairs, and what it makes of the values in label files."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from effiseg.base.errors import EffiSegError
 from effiseg.data.dataset import open_dataset
@@ -122,3 +123,98 @@ def test_what_cannot_be_begun_is_told_and_nothing_is_written(tmp_path: Path):
     with pytest.raises(EffiSegError, match=r"dataset\.yaml: exists already"):
         init(tmp_path)
     assert (tmp_path / "dataset.yaml").read_text() == "mine"
+
+
+def painted(root: Path, paint) -> None:
+    write(root, LAYOUTS["folders"], ("",), count=6)
+    for number, label in enumerate(sorted(root.glob("masks/*.png"))):
+        paint(np.asarray(Image.open(label)), number).save(label)
+
+
+COLOURS = np.array([[200, 30, 30], [30, 200, 30], [30, 30, 200]], np.uint8)
+
+
+def test_palettes_that_differ_from_file_to_file_count_by_colour(tmp_path: Path):
+    def shuffled(ids: np.ndarray, number: int) -> Image.Image:
+        order = np.roll(np.arange(3), number)
+        image = Image.fromarray(order.argsort()[ids].astype(np.uint8))
+        image.putpalette(COLOURS[order].tobytes())
+        return image
+
+    painted(tmp_path, shuffled)
+    assert any("3 colours" in line for line in init(tmp_path, workers=1))
+    assert {entry.colour for entry in open_dataset(str(tmp_path)).classes} == {
+        tuple(colour) for colour in COLOURS.tolist()
+    }
+
+
+def test_a_palettes_high_indices_keep_their_colours(tmp_path: Path):
+    def high(ids: np.ndarray, _: int) -> Image.Image:
+        image = Image.fromarray((ids + 98).astype(np.uint8))
+        image.putpalette([value for index in range(256) for value in (index, 255 - index, 7)])
+        return image
+
+    painted(tmp_path, high)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        init(tmp_path, workers=1)
+    assert {entry.ids: entry.colour for entry in open_dataset(str(tmp_path)).classes} == {
+        (index,): (index, 255 - index, 7) for index in (98, 99, 100)
+    }
+
+
+def test_masks_with_smooth_edges_are_refused_with_the_reason(tmp_path: Path):
+    for number in range(6):
+        for folder, form in (("images", "jpg"), ("masks", "png")):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            if folder == "images":
+                image = Image.fromarray(RNG.integers(0, 256, (192, 256, 3), dtype=np.uint8))
+            else:
+                image = Image.new("RGB", (512, 384), tuple(COLOURS[0].tolist()))
+                pen = ImageDraw.Draw(image)
+                for colour in COLOURS[1:].tolist():
+                    left, top = RNG.integers(0, 200, 2).tolist()
+                    pen.ellipse((left, top, left + 150, top + 120), fill=tuple(colour))
+                image = image.resize((256, 192), Image.Resampling.BILINEAR)
+            image.save(tmp_path / f"{folder}/{number}.{form}")
+    with pytest.raises(EffiSegError, match="blends of two others: the masks were saved with smooth edges"):
+        init(tmp_path, workers=1)
+    assert not (tmp_path / "dataset.yaml").exists()
+
+
+def test_instance_ids_are_refused_with_the_reason(tmp_path: Path):
+    def instances(ids: np.ndarray, number: int) -> Image.Image:
+        return Image.fromarray((np.arange(ids.size).reshape(ids.shape) // 30 + 100 * number).astype(np.uint16))
+
+    painted(tmp_path, instances)
+    with pytest.raises(EffiSegError, match=r"\d+ of \d+ ids stand in one file alone, as instance ids do"):
+        init(tmp_path, workers=1)
+
+
+def test_ids_beyond_16_bits_are_told_with_their_file_and_nothing_is_written(tmp_path: Path):
+    painted(tmp_path, lambda ids, _: Image.fromarray(ids))
+    for label in tmp_path.glob("masks/*.png"):
+        Image.fromarray(np.full((24, 32), 70000, np.int32)).save(label.with_suffix(".tif"))
+        label.unlink()
+    with pytest.raises(EffiSegError, match=r"scene_000\.tif: ids from 70000 to 70000: at most 65535"):
+        init(tmp_path, workers=1)
+    assert not (tmp_path / "dataset.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [("classes.txt", "meadow\npath\nhouse\n"), ("_classes.csv", "Pixel Value, Class\n0, meadow\n1, path\n2, house\n")],
+)
+def test_names_of_ids_come_from_a_list_of_classes(tmp_path: Path, file: str, text: str):
+    write(tmp_path, LAYOUTS["folders"], ("",))
+    (tmp_path / file).write_text(text, encoding="utf-8-sig")
+    (tmp_path / "train.txt").write_text("scene_000\nscene_001\n")
+    init(tmp_path, workers=1)
+    assert open_dataset(str(tmp_path)).space.classes == ("meadow", "path", "house")
+
+
+def test_a_folder_of_any_name_gives_a_plain_one(tmp_path: Path):
+    write(tmp_path / "Große Flächen: é", LAYOUTS["folders"], ("",))
+    init(tmp_path / "Große Flächen: é", workers=1)
+    dataset = open_dataset(str(tmp_path / "Große Flächen: é"))
+    assert (dataset.name, dataset.title) == ("Grosse-Flaechen-e", "Große Flächen: é")

@@ -165,8 +165,12 @@ def test_an_unlistable_folder_is_a_problem(cityscapes: Path, monkeypatch: pytest
 
 def test_many_problems_are_one_line_of_twenty():
     root = Path("/x")
-    problems = [Problem(root / f"f{number}", "bad\nfile: mend it") for number in range(1, 24)]
+    problems = [Problem(root / f"f{n}", f"bad\nfile{chr(96 + n)}: mend it") for n in range(1, 24)]
     message = str(unusable(data_settings("camvid", root), problems))
-    assert message.startswith("data.root /x (source camvid): 23 problems: [1] f1: bad file: mend it; [2] f2: ")
-    assert message.endswith("[20] f20: bad file: mend it; and 3 more")
+    assert message.startswith("data.root /x (source camvid): 23 problems: [1] f1: bad filea: mend it; [2] f2: ")
+    assert message.endswith("[20] f20: bad filet: mend it; and 3 more")
+    alike = [Problem(root / f"f{number}", f"{number} colours: mend it") for number in range(9)]
+    assert "9 problems: [1] f0: 0 colours: mend it (and so 8 more); [2] x: gone" in str(
+        unusable(data_settings("camvid", root), [*alike[:4], *alike[4:], Problem(root / "x", "gone")])
+    ).replace("10 problems", "9 problems")
     assert "1 problem: [1] gone" in str(unusable(data_settings("camvid", root), [Problem(root, "gone")]))
