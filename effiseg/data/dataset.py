@@ -68,7 +68,7 @@ class DataSet(Section):
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    title: Annotated[str, Field(min_length=1)]
+    title: Annotated[str, Field(pattern=r"^[^|\r\n]+$")]
     classes: Annotated[tuple[ClassEntry, ...], BeforeValidator(as_tuple), Field(min_length=1, max_length=MOST_CLASSES)]
     void: Void = Void()
     groups: Annotated[tuple[GroupTemplate, ...], BeforeValidator(as_tuple)] = ()
