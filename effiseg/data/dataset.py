@@ -127,6 +127,11 @@ def table_file(source: str) -> Path:
     """
     if re.fullmatch(r"[A-Za-z0-9_-]+", source) and (SHIPPED / f"{source}.yaml").is_file():
         return SHIPPED / f"{source}.yaml"
+    if source == "huggingface":
+        raise EffiSegError(
+            "data.source: a data set of the Hugging Face Hub becomes files first, so that DVC sees them: run `python -m "
+            f"effiseg data fetch OWNER/NAME FOLDER --revision COMMIT`, then set data.source to FOLDER/{FILE}"
+        )
     path = Path(source)
     if path.is_dir():
         path /= FILE

@@ -23,6 +23,8 @@ _SPLITS = {
 _MOST_TOKENS = 3  # at a name's end that may tell an image from its label
 _FEW_COLOURS = 0.02  # share of distinct colours among the pixels of a label
 _LOOKED_AT = 8  # files whose content decides
+_MOST_OF_A_SAMPLE = 12  # files: image, label, previews
+_MOST_RELATIONS = 100
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def _best_relation(root: Path, files: Sequence[str]) -> list[tuple[str, str]]:
             places[key].append((kind, file))
     relations: dict[tuple[int, Kind, Kind], dict[str, str]] = defaultdict(dict)
     for (place, _, _), members in places.items():
-        if len(members) > 50:  # a name that says nothing
+        if len(members) > _MOST_OF_A_SAMPLE:  # a name that says nothing
             continue
         for (one, first), (other, second) in combinations(members, 2):
             if first == second or (one.folder, one.ending) == (other.folder, other.ending):
@@ -130,7 +132,9 @@ def _best_relation(root: Path, files: Sequence[str]) -> list[tuple[str, str]]:
         likely = _likelihood(root, found, image, label, looks)
         return likely * len(found), -len(image.ending) - len(label.ending), place
 
-    best = max(sorted(relations, key=repr), key=rank)
+    # a relation of images and labels holds for many files; the others need no look into files
+    likely = sorted(relations, key=lambda relation: (-len(relations[relation]), repr(relation)))[:_MOST_RELATIONS]
+    best = max(likely, key=rank)
     return sorted(relations[best].items()) if rank(best)[0] > 0 else []
 
 

@@ -1,6 +1,7 @@
 """The page of a data set: statistics, what is wrong, and a contact sheet of labels over their images."""
 
 import base64
+from collections import Counter
 from collections.abc import Sequence
 from html import escape
 from io import BytesIO
@@ -21,6 +22,7 @@ from effiseg.preparation.sources import Pair
 _TILE = (240, 180)  # pixels, width and height, that an overlay fits into
 _ACROSS = 4
 _MOST_TILES = 16  # of each split
+_MOST_GROUPS = 40
 _MOST_TOLD = 200  # problems and remarks
 _OPACITY = 0.5
 
@@ -107,6 +109,7 @@ def _page(found: Inspection, root: Path, overlays: bytes) -> str:
         _listed("Problems", found.problems, root),
         _listed("Remarks", found.remarks, root),
         _classes(found),
+        _groups(found),
         "<h2>Labels over their images</h2>",
         f"<img alt='overlays' src='data:image/png;base64,{base64.b64encode(overlays).decode()}'>",
     ]
@@ -121,6 +124,20 @@ def _listed(title: str, problems: Sequence[Problem], root: Path) -> str:
     ]
     more = f"<p>and {len(problems) - _MOST_TOLD} more</p>" if len(problems) > _MOST_TOLD else ""
     return f"<h2>{title}: {len(problems)}</h2><ol>{''.join(items)}</ol>{more}"
+
+
+def _groups(found: Inspection) -> str:
+    """Images of each group, where samples have groups."""
+    if not found.dataset.groups:
+        return ""
+    lines = ["<h2>Groups</h2><table><tr><th>split</th><th>group</th><th>images</th></tr>"]
+    for split, each in found.splits.items():
+        counts = Counter(pair.group[0] for pair in each.pairs)
+        shown = counts.most_common(_MOST_GROUPS)
+        lines += [f"<tr><td>{split}</td><td>{escape(group)}</td><td>{count}</td></tr>" for group, count in shown]
+        if len(counts) > _MOST_GROUPS:
+            lines.append(f"<tr><td>{split}</td><td>and {len(counts) - _MOST_GROUPS} more</td><td></td></tr>")
+    return "".join(lines) + "</table>"
 
 
 def _classes(found: Inspection) -> str:
