@@ -129,7 +129,7 @@ def table_file(source: str) -> Path:
         return SHIPPED / f"{source}.yaml"
     if source == "huggingface":
         raise EffiSegError(
-            "data.source: a data set of the Hugging Face Hub becomes files first, so that DVC sees them: run `python -m "
+            "data.source: a data set of the Hugging Face Hub becomes files first, so that DVC sees them: `python -m "
             f"effiseg data fetch OWNER/NAME FOLDER --revision COMMIT`, then set data.source to FOLDER/{FILE}"
         )
     path = Path(source)

@@ -33,7 +33,7 @@ def test_a_table_is_found_by_its_path_its_folder_or_its_shipped_name(tmp_path: P
         EffiSegError, match=r"data\.source: 'imagenet' is neither a table .*camvid, .*nor the path of a"
     ):
         open_dataset("imagenet")
-    with pytest.raises(EffiSegError, match="Hub becomes files first.*data fetch OWNER/NAME FOLDER --revision COMMIT"):
+    with pytest.raises(EffiSegError, match=r"Hub becomes files first.*data fetch OWNER/NAME FOLDER --revision COMMIT"):
         open_dataset("huggingface")
 
 
