@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,6 +50,11 @@ TINY = {
     "study": {"experiments": ["baseline"], "teachers": [], "distillation": []},
     "deploy": {"calibration": 2},
 }
+
+
+def quick(*names: str) -> list[Any]:
+    """All kinds; those that are not named are left to `make test-all`."""
+    return [name if name in names else pytest.param(name, marks=pytest.mark.slow) for name in KINDS]
 
 
 class Chain:
@@ -152,6 +158,7 @@ def test_the_scores_equal_an_independent_computation(chain: Chain) -> None:
     assert 0 <= iou.mean() <= 1
 
 
+@pytest.mark.parametrize("chain", quick("many classes", "differing sizes", "one class and void"), indirect=True)
 def test_the_report_is_written_in_the_data_sets_words(chain: Chain, tmp_path: Path) -> None:
     build_report(chain.config, chain.folder, tmp_path / "reports")
     page = (tmp_path / "reports/comparison.md").read_text()
@@ -160,14 +167,7 @@ def test_the_report_is_written_in_the_data_sets_words(chain: Chain, tmp_path: Pa
     assert all(name in page for name in chain.data.classes[:3])
 
 
-# the slowest part of the chain: the others are exported by `make test-all`
-EXPORTED = [
-    name if name in ("ids with gaps", "differing sizes") else pytest.param(name, marks=pytest.mark.slow)
-    for name in KINDS
-]
-
-
-@pytest.mark.parametrize("chain", EXPORTED, indirect=True)
+@pytest.mark.parametrize("chain", quick("differing sizes"), indirect=True)
 def test_exported_files_bear_the_classes(chain: Chain, tmp_path: Path) -> None:
     run = find_run(chain.config, chain.data, "baseline-0")
     export_files(run.load(), run.card, chain.data, tmp_path, calibration=2, graphs=chain.folder.parent / "graphs")

@@ -40,8 +40,18 @@ def test_stages_by_hand_make_what_dvc_made(copy: Study) -> None:
         ({"train": {"epochs": -1}}, BASELINE, "params.yaml: train.epochs: "),
         ({"train": {"epoch": 1}}, ("prepare",), "params.yaml: train.epoch: unknown key"),
         ({}, ("evaluate", "--experiment", "nope", "--seed", "0"), "experiments: there is no row 'nope'"),
-        ({"study.experiments": ["baseline", "kd"]}, ("report",), "params.yaml: study.experiments: row 'kd'"),
-        ({"study.experiments": ["nope"]}, ("synthesize",), "params.yaml: study.experiments: there is no row 'nope'"),
+        pytest.param(
+            {"study.experiments": ["baseline", "kd"]},
+            ("report",),
+            "params.yaml: study.experiments: row 'kd'",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {"study.experiments": ["nope"]},
+            ("synthesize",),
+            "params.yaml: study.experiments: there is no row 'nope'",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_wrong_parameters_are_one_error_line(

@@ -29,9 +29,9 @@ def taken_back(copy: Study) -> None:
     ("file", "expected"),
     [
         ("effiseg/tracking/tracker.py", set()),
-        ("effiseg/cli/stage.py", set()),
-        ("effiseg/__main__.py", set()),
-        ("effiseg/cluster/study.py", set()),
+        pytest.param("effiseg/cli/stage.py", set(), marks=pytest.mark.slow),
+        ("effiseg/intake/init.py", set()),
+        pytest.param("effiseg/cluster/study.py", set(), marks=pytest.mark.slow),
         ("effiseg/report/words.py", {"report", "deployment"}),
         ("effiseg/deployment/predict.py", DEPLOYMENTS | REPORTS),
     ],
