@@ -84,8 +84,9 @@ def inspect(dataset: DataSet, root: Path, *, workers: int | None = None) -> Insp
     absent = [split for split, files in dataset.splits.items() if _is_absent(root, files)]
     splits = [split for split in dataset.splits if split not in absent] or list(dataset.splits)
     listing = list_splits(dataset, root, splits)
-    jobs = [(split, pair) for split in splits for pair in listing.pairs.get(split, [])]
-    looks = in_processes(partial(_look, dataset.space), jobs, workers=workers, desc="check")
+    jobs = ((split, pair) for split in splits for pair in listing.pairs.get(split, []))
+    count = sum(map(len, listing.pairs.values()))
+    looks = in_processes(partial(_look, dataset.space), jobs, count, workers=workers, desc="check")
     found = Inspection(dataset, {}, list(listing.problems), [])
     if len(splits) < len(dataset.splits):
         found.remarks += [Problem(root, f"the split {split} is not there") for split in absent]

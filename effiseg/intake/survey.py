@@ -57,7 +57,7 @@ def survey(paths: Sequence[Path], *, workers: int | None = None) -> Survey:
     Raises:
         EffiSegError: none can be read, or what they hold are blends of few colours.
     """
-    held = dict(zip(paths, in_processes(look, paths, workers=workers, desc="labels"), strict=True))
+    held = dict(zip(paths, in_processes(look, paths, len(paths), workers=workers, desc="labels"), strict=True))
     sound = {path: each for path, each in held.items() if not each.problem}
     problems = {path: each.problem for path, each in held.items() if each.problem}
     if not sound:

@@ -133,9 +133,8 @@ def _reserve(folder: Path, listing: Listing, settings: Data) -> tuple[_Work, lis
     """The array files, empty, and the sizes of the labels that are scored: one where all are alike."""
     size, space = (settings.size[0], settings.size[1]), listing.dataset.space
     places: dict[str, _Place] = {}
-    scored = [pair.label for pair in listing.pairs.get("val", [])]
     with ThreadPoolExecutor(cores()) as pool:
-        sizes = list(pool.map(size_of, scored))
+        sizes = list(pool.map(lambda pair: size_of(pair.label), listing.pairs.get("val", [])))
     sizes = sizes[:1] if len(set(sizes)) == 1 else sizes
     for role, pairs in listing.pairs.items():
         own, dtype = role == "val", label_type(len(space.classes))
@@ -150,8 +149,9 @@ def _reserve(folder: Path, listing: Listing, settings: Data) -> tuple[_Work, lis
 
 def _convert_all(work: _Work, listing: Listing, workers: int | None, problems: list[Problem]) -> dict[str, _Role]:
     """Fill the arrays; what is wrong goes to `problems`."""
-    jobs = [(role, index, pair) for role, pairs in listing.pairs.items() for index, pair in enumerate(pairs)]
-    results = in_processes(partial(_convert, work), jobs, workers=workers, desc="prepare")
+    jobs = ((role, index, pair) for role, pairs in listing.pairs.items() for index, pair in enumerate(pairs))
+    count = sum(map(len, listing.pairs.values()))
+    results = in_processes(partial(_convert, work), jobs, count, workers=workers, desc="prepare")
     found = {}
     for role, pairs in listing.pairs.items():
         found[role] = _Role(np.zeros(len(work.space.classes) + 1, dtype=np.int64))

@@ -24,19 +24,27 @@ _NOWHERE = "a link that leads nowhere: restore what it points to"
 _SHOWN = 8  # entries of a folder that one message lists
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pair:
-    """An image and its label.
+    """An image and its label; their paths stand as text, which takes a tenth of what a `Path` does.
 
     Attributes:
         name: what `{name}` stands for in the patterns; where several splits are used as one, after `<split>/`.
+        files: of image and label.
         group: the drive, city or sequence that it is from, and its frame there.
     """
 
     name: str
-    image: Path
-    label: Path
+    files: tuple[str, str]
     group: tuple[str, int]
+
+    @property
+    def image(self) -> Path:
+        return Path(self.files[0])
+
+    @property
+    def label(self) -> Path:
+        return Path(self.files[1])
 
 
 @dataclass
@@ -130,10 +138,7 @@ def true_dataset(dataset: DataSet, names: Iterable[str]) -> DataSet:
 def _named(pairs: Sequence[Pair], split: str, *, several: bool) -> list[Pair]:
     if not several:
         return list(pairs)
-    return [
-        Pair(f"{split}/{pair.name}", pair.image, pair.label, (f"{split}/{pair.group[0]}", pair.group[1]))
-        for pair in pairs
-    ]
+    return [Pair(f"{split}/{pair.name}", pair.files, (f"{split}/{pair.group[0]}", pair.group[1])) for pair in pairs]
 
 
 def _hold_out(samples: list[Pair], prefixes: Sequence[str], *, several: bool) -> dict[str, list[Pair]]:
@@ -196,13 +201,13 @@ def _list_split(files: SplitFiles, root: Path, missing: Sequence[str], listing: 
     wanted = _listed_names(root, files, listing.problems) if files.names else images.keys() | labels.keys()
     for name in sorted(wanted - labels.keys()):
         text = f"its label {files.labels.path(name)} is missing: add it, or remove the image"
-        listing.problems.append(Problem(images[name], text) if name in images else _unlisted(root, files, name))
+        listing.problems.append(Problem(Path(images[name]), text) if name in images else _unlisted(root, files, name))
     for name in sorted((wanted & labels.keys()) - images.keys()):
         text = f"its image {files.images.path(name)} is missing: add it, or remove the label"
-        listing.problems.append(Problem(labels[name], text))
+        listing.problems.append(Problem(Path(labels[name]), text))
     group_of = listing.dataset.group_of
     return [
-        Pair(name, images[name], labels[name], group_of(name))
+        Pair(name, (images[name], labels[name]), group_of(name))
         for name in sorted(wanted & images.keys() & labels.keys())
     ]
 
@@ -227,9 +232,9 @@ def _unlisted(root: Path, files: SplitFiles, name: str) -> Problem:
     return Problem(root / files.names, f"names {name}, of which there is no {files.images.path(name)}: {cure}")
 
 
-def _find(root: Path, pattern: Pattern, other: Pattern, problems: list[Problem]) -> dict[str, Path]:
+def _find(root: Path, pattern: Pattern, other: Pattern, problems: list[Problem]) -> dict[str, str]:
     """The files that match, by sample name; those that `other` means more closely are not meant."""
-    found: dict[str, Path] = {}
+    found: dict[str, str] = {}
     for path in _files(root / pattern.folder, root, problems):
         relative = path.relative_to(root).as_posix()
         match = pattern.regex.fullmatch(relative)
@@ -242,12 +247,12 @@ def _find(root: Path, pattern: Pattern, other: Pattern, problems: list[Problem])
         elif not name.isprintable():  # also covers names that are not UTF-8, which no index could hold
             problems.append(Problem(path, "its name holds unprintable characters: rename it"))
         elif name in found:
-            before = found[name].name
+            before = Path(found[name]).name
             alike = unicodedata.normalize("NFC", before) == unicodedata.normalize("NFC", path.name)
             told = f"{before!a}, written otherwise than {path.name!a}" if alike else before
             problems.append(Problem(path, f"the same sample as {told}: remove one of the two"))
         else:
-            found[name] = path
+            found[name] = os.fspath(path)
     return found
 
 

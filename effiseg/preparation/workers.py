@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
@@ -23,9 +23,9 @@ Result = TypeVar("Result")
 
 
 def in_processes(
-    work: Callable[[Job], Result], jobs: Sequence[Job], *, workers: int | None, desc: str
+    work: Callable[[Job], Result], jobs: Iterable[Job], count: int, *, workers: int | None, desc: str
 ) -> Iterator[Result]:
-    """`work(job)` of every job, in order. Only a few results wait at any time.
+    """`work(job)` of every one of `count` jobs, in order. Only a few of them wait at any time.
 
     Args:
         work: of a module, or a `partial` of such a function, since it goes to other processes.
@@ -35,10 +35,10 @@ def in_processes(
     Raises:
         EffiSegError: a worker was killed.
     """
-    workers = min(workers or cores(), len(jobs))
-    results = map(work, jobs) if workers <= 1 else _spread(work, jobs, workers)
+    workers = min(workers or cores(), count)
+    results = map(work, jobs) if workers <= 1 else _spread(work, jobs, count, workers)
     # on a terminal only: elsewhere an error is the one line on stderr
-    yield from tqdm(results, total=len(jobs), desc=desc, unit="pair", disable=None)
+    yield from tqdm(results, total=count, desc=desc, unit="pair", disable=None)
 
 
 def cores() -> int:
@@ -46,11 +46,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _spread(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Iterator[Result]:
+def _spread(work: Callable[[Job], Result], jobs: Iterable[Job], count: int, workers: int) -> Iterator[Result]:
     pool = ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(work,))
     waiting: deque[Future[list[Result]]] = deque()
     try:
-        size, left = max(1, min(_LARGEST_BATCH, len(jobs) // (_WAITING * workers))), iter(jobs)
+        size, left = max(1, min(_LARGEST_BATCH, count // (_WAITING * workers))), iter(jobs)
         while batch := list(islice(left, size)):
             waiting.append(pool.submit(_work, batch))  # type: ignore[arg-type]
             if len(waiting) > _WAITING * workers:
