@@ -32,6 +32,14 @@ class SplitFiles(Section):
     labels: Pattern
     names: str = ""
 
+    @model_validator(mode="after")
+    def _are_two_files(self) -> Self:
+        if self.images.text == self.labels.text:
+            raise ValueError(f"images and labels are the same pattern, '{self.images.text}': a label is another file")
+        if ("{folder}" in self.images.text) != ("{folder}" in self.labels.text):
+            raise ValueError("{folder} stands in one of images and labels alone: the names would never agree")
+        return self
+
 
 class Share(Section):
     """A split that is a part of another: every `every`-th group of its samples, which the other then lacks."""

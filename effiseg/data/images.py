@@ -12,6 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+_DARK = 4096  # of 65536: what has fewer bits is not scaled to 16
 MAX_PIXELS = 64_000_000  # beyond what cameras give; decoding more would take gigabytes
 _MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
 
@@ -27,10 +28,17 @@ def decode(data: bytes) -> Image.Image:
     dropped; of several frames the first counts.
 
     Raises:
-        BadFile: it is damaged, of another format, of floating-point values, or of more than `MAX_PIXELS`.
+        BadFile: it is damaged, of another format, of floating-point values, of more than `MAX_PIXELS`, or of 16 bits
+            that are not filled.
     """
     image = open_image(data, FORMATS)
     if image.mode.startswith("I;16"):
+        largest = int(np.asarray(image).max())
+        if 0 < largest < _DARK:
+            raise BadFile(
+                f"16 bits whose largest value is {largest}: the upper 8 bits are kept, so it would be black; scale it "
+                "to 0..65535, or save 8 bits"
+            )
         image = _upper_byte(image)
     if image.mode not in _MODES:
         raise BadFile(f"a picture of mode {image.mode}, expected 8 or 16 bits per channel: save it as 8-bit RGB")

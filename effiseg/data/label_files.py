@@ -59,6 +59,9 @@ def open_label(path: Path) -> tuple[Image.Image, bytes]:
     image = open_image(data, FORMATS)
     if image.info.get("compression") == "jpeg" or (image.format == "WEBP" and b"VP8 " in data[:64]):
         raise BadFile(f"this kind of {image.format} {_LOSSY}")
+    pages = getattr(image, "n_frames", 1)
+    if pages > 1:
+        raise BadFile(f"{pages} pages, and a label has one: save the one that is meant")
     orientation = image.getexif().get(Base.Orientation, 1)
     if orientation != 1:
         raise BadFile(f"its EXIF data turn it (orientation {orientation}): save the label upright, without EXIF data")

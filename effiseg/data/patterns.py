@@ -1,6 +1,7 @@
 """Where a data set's files stand: patterns like `masks/{name}_L.{png,tif}`.
 
-`{name}` is the sample's name and may hold folders; `*` stands for anything within a name, `**` for folders of any
+`{name}` is the sample's name and may hold folders; `{folder}`, where folders of the name stand before others, as in
+`{folder}/images/{name}.png`, belongs to it too; `*` stands for anything within a name, `**` for folders of any
 depth, `{png,tif}` for either. What follows the last dot matches in capitals too.
 """
 
@@ -12,7 +13,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ModelWrapValidatorHandler, model_serializer, model_validator
 
-_TOKEN = re.compile(r"\{name\}|\{[^{}]*,[^{}]*\}|\*\*/|\*\*|\*|\?|[^{}*?]+|[{}]")
+_TOKEN = re.compile(r"\{name\}|\{folder\}|\{[^{}]*,[^{}]*\}|\*\*/|\*\*|\*|\?|[^{}*?]+|[{}]")
 _GROUP_TOKEN = re.compile(r"\{group\}|\{frame\}|\*\*|\*|[^{}*]+|[{}]")
 
 
@@ -45,6 +46,8 @@ class Pattern(BaseModel):
             raise ValueError(f"pattern '{self.text}' leaves data.root: it must be relative, without ..")
         if self.text.count("{name}") != 1:
             raise ValueError(f"pattern '{self.text}' must hold {{name}} once, where a sample's name stands")
+        if self.text.count("{folder}") > 1:
+            raise ValueError(f"pattern '{self.text}' may hold {{folder}} once, where the name's folders stand")
         return re.compile("".join(self._parts()), re.DOTALL)
 
     @property
@@ -58,14 +61,25 @@ class Pattern(BaseModel):
         """Characters that are no wildcard: of two patterns that match a file, that with more of them means it."""
         return len(re.sub(r"\{[^{}]*\}|\*", "", self.text))
 
+    def name_in(self, path: str) -> str | None:
+        """The name of the sample whose file stands at `path`, relative to the root; None where it does not match."""
+        match = self.regex.fullmatch(path)
+        if match is None:
+            return None
+        folder = match.groupdict().get("folder")
+        return f"{folder}/{match['name']}" if folder else match["name"]
+
     def path(self, name: str) -> str:
         """Where the file of a sample is looked for, for messages."""
-        return self.text.replace("{name}", name)
+        if "{folder}" not in self.text:
+            return self.text.replace("{name}", name)
+        folder, _, name = name.rpartition("/")
+        return self.text.replace("{folder}", folder).replace("{name}", name)
 
     def _parts(self) -> Iterator[str]:
         for token in _TOKEN.findall(self.text):
-            if token == "{name}":
-                yield "(?P<name>.+)"
+            if token in ("{name}", "{folder}"):
+                yield f"(?P<{token[1:-1]}>.+)"
             elif token.startswith("{") and len(token) > 1:
                 yield f"(?i:{'|'.join(re.escape(each) for each in token[1:-1].split(','))})"
             elif token in ("{", "}"):

@@ -10,6 +10,7 @@ from effiseg.base.errors import EffiSegError
 from effiseg.base.files import whole_file
 from effiseg.data.dataset import FILE, open_dataset
 from effiseg.data.images import SUFFIXES
+from effiseg.data.patterns import Pattern, group_regex
 from effiseg.intake.names import named_colours, named_ids
 from effiseg.intake.pairing import Found, find_splits
 from effiseg.intake.survey import Survey, survey, unpacked
@@ -45,6 +46,8 @@ def init(folder: Path, *, workers: int | None = None) -> list[str]:
         partial.write_text(_yaml(folder, splits, held), encoding="utf-8", newline="\n")
         open_dataset(str(partial))
     lines = [f"{split}: {len(found.pairs)} pairs, {found.images} and {found.labels}" for split, found in splits.items()]
+    groups = _groups(splits)
+    lines.append(f"groups: {groups[0]}, as names suggest" if groups else "groups: none, each pair stands alone")
     if "val" not in splits:
         lines.append(f"val: every {_EVERY}th group of train, for want of a split of its own")
     what = "colours" if held.coloured else "ids"
@@ -69,7 +72,8 @@ def _yaml(folder: Path, splits: Mapping[str, Found], held: Survey) -> str:
         "homepage: ''",
         "licence: ''",
         "citation: ''",
-        "groups: []  # how names tell a drive, city or sequence and its frame, as in ['{group}_{frame}']",
+        "# how names tell a drive, patient or sequence and its frame, as in ['{group}_{frame}']",
+        f"groups: {_groups(splits)}",
         "splits:",
     ]
     for split, found in splits.items():
@@ -98,10 +102,27 @@ def _classes(folder: Path, held: Survey) -> Iterator[str]:
     yield f"void: {{{'colours' if held.coloured else 'ids'}: {void}}}"
 
 
+def _groups(splits: Mapping[str, Found]) -> list[str]:
+    """A template that puts names into groups, some of them of several samples; none where there is no such."""
+    names = [
+        Pattern.model_validate(found.images).name_in(image) or ""
+        for found in splits.values()
+        for image, _ in found.pairs
+    ]
+    for template in ("{group}_{frame}", "{group}-{frame}", "{group}/{frame}", "{group}/*"):
+        matches = [group_regex(template).fullmatch(name) for name in names]
+        groups = {match["group"] for match in matches if match}
+        if all(matches) and 1 < len(groups) <= len(names) / 2:
+            return [template]
+    return []
+
+
 def _void(held: Survey) -> list[int]:
     """255 beside other ids, which are small."""
     values = sorted(held.pixels)
-    usual = not held.coloured and values[-1] == _VOID_ID and len(values) > 2 and values[-2] < _VOID_ID - 1
+    others = values[:-1]
+    usual = not held.coloured and values[-1] == _VOID_ID and len(others) > 1 and others[-1] < _VOID_ID - 1
+    usual = usual and others[-1] - others[0] == len(others) - 1  # 0, 128, 255 are three shades
     return [_VOID_ID] if usual else []
 
 

@@ -16,7 +16,7 @@ from effiseg.data.images import BadFile, read_image
 from effiseg.data.label_files import read_label
 from effiseg.data.labels import LabelSpace
 from effiseg.intake.survey import look
-from effiseg.preparation.prepare import other_size
+from effiseg.preparation.prepare import MUCH_VOID, other_size
 from effiseg.preparation.problems import Problem
 from effiseg.preparation.sources import Pair, list_splits
 from effiseg.preparation.workers import in_processes
@@ -207,6 +207,15 @@ def _of_groups(root: Path, found: Inspection) -> Iterator[Problem]:
     if len(found.dataset.classes) == 1:
         yield Problem(
             root, "one class and nothing beside it, so that every answer is right: make the background a class"
+        )
+    for split, each in found.splits.items():
+        void = each.pixels[-1] / max(1, each.pixels.sum())
+        if void > MUCH_VOID and each.pixels[:-1].any():
+            yield Problem(root, f"{void:.0%} of all pixels of {split} are void and count nowhere: is that so?")
+    parted = any(isinstance(files, Share) for files in found.dataset.splits.values())
+    if parted and not found.dataset.groups:
+        yield Problem(
+            root, "no `groups`: pictures of one patient, drive or sequence may stand in both parts of a split"
         )
     if not found.dataset.groups:
         return

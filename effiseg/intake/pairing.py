@@ -11,14 +11,17 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
+from effiseg.base.errors import EffiSegError
 from effiseg.data.images import SUFFIXES
+from effiseg.data.patterns import Pattern
 
 _LABEL_WORDS = re.compile(r"label|mask|annot|seg|truth|target|(^|[^a-z])(gt|l|p)([^a-z]|$)|gtfine", re.IGNORECASE)
 _OTHER_WORDS = re.compile(r"colou?r|instance|inst_|depth|disparity|preview|overlay", re.IGNORECASE)
+_AS_WORD = r"(?:^|[^a-z])(?:{})(?:set|annot|images|labels|masks)?(?:[^a-z]|$)"
 _SPLITS = {
-    "train": re.compile(r"train(?!ing_extra|_extra)", re.IGNORECASE),
-    "val": re.compile(r"val|dev(?![a-z])", re.IGNORECASE),
-    "test": re.compile(r"test", re.IGNORECASE),
+    "train": re.compile(_AS_WORD.format("train(?:ing)?(?!_extra)"), re.IGNORECASE),
+    "val": re.compile(_AS_WORD.format("val|valid|validation|dev"), re.IGNORECASE),
+    "test": re.compile(_AS_WORD.format("test|testing"), re.IGNORECASE),
 }
 _MOST_TOKENS = 3  # at a name's end that may tell an image from its label
 _FEW_COLOURS = 0.02  # share of distinct colours among the pixels of a label
@@ -53,14 +56,37 @@ def find_splits(root: Path) -> dict[str, Found]:
         more = _best_relation(root, files)
         if not more:
             break
-        pairs += more
+        covered = {_split_of(image) for image, _ in pairs}
+        pairs += [pair for pair in more if _split_of(pair[0]) not in covered]  # other labels of a split are rivals
         taken = {file for pair in more for file in pair}
         stems = {_without_ending(file) for file in taken}
         files = [file for file in files if file not in taken and _without_ending(file) not in stems]
     by_split: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for image, label in pairs:
         by_split[_split_of(image)].append((image, label))
-    return {split: _patterns(by_split[split]) for split in ("train", "val", "test") if split in by_split}
+    if by_split and "train" not in by_split:
+        by_split["train"] = by_split.pop(max(by_split, key=lambda split: len(by_split[split])))
+    found_splits: dict[str, Found] = {
+        split: _patterns(by_split[split]) for split in ("train", "val", "test") if split in by_split
+    }
+    for split, found_split in found_splits.items():
+        _refuse_unsaid(split, found_split)
+    return found_splits
+
+
+def _refuse_unsaid(split: str, found: Found) -> None:
+    """Whether the patterns give the pairs that were found, and no others."""
+    images, labels = Pattern.model_validate(found.images), Pattern.model_validate(found.labels)
+    for image, label in found.pairs:
+        if (
+            found.images == found.labels
+            or images.name_in(image) is None
+            or images.name_in(image) != labels.name_in(label)
+        ):
+            raise EffiSegError(
+                f"{split}: {image} and {label} look like a pair, but no pattern holds all pairs; put images and labels "
+                "into folders of their own, or write dataset.yaml by hand: docs/datasets.md"
+            )
 
 
 def _pictures(root: Path) -> Iterator[str]:
@@ -95,6 +121,7 @@ def _keys(file: str) -> Iterator[tuple[tuple[int, tuple[str, ...], str], Kind]]:
         for place in range(len(folders)):
             yield (place, (*folders[:place], *folders[place + 1 :]), name), Kind(folders[place], ending, lossy)
         yield (-2, (_split_of(file),), name), Kind("/".join(folders), ending, lossy)
+    yield (-3, path.parts[:-1], ""), Kind("", f"/{path.stem}", lossy)  # a folder for each sample
 
 
 def _cut(stem: str) -> Iterator[tuple[str, str]]:
@@ -161,8 +188,10 @@ def _few_colours(path: Path, looks: dict[str, float]) -> float:
         except Exception:  # damaged: `data check` tells
             looks[str(path)] = 0.5
             return 0.5
-        few = len(np.unique(pixels)) <= max(2, _FEW_COLOURS * pixels.size)
-        looks[str(path)] = 0.0 if lossy else max(float(few), plain)
+        colours = len(np.unique(pixels))
+        few = colours <= max(2, _FEW_COLOURS * pixels.size)
+        # of one value alone are masks of what is seen at all
+        looks[str(path)] = 0.0 if lossy else 0.2 if colours == 1 else max(float(few), plain)
     return looks[str(path)]
 
 
@@ -177,12 +206,24 @@ def _same_shape(image: Path, label: Path) -> bool:
 def _patterns(pairs: Sequence[tuple[str, str]]) -> Found:
     """The narrowest patterns that hold a split's pairs."""
     images, labels = ([PurePosixPath(pair[side]) for pair in pairs] for side in (0, 1))
+    stems = [{path.stem for path in side} for side in (images, labels)]
+    if all(len(stem) == 1 for stem in stems) and all(a.parent == b.parent for a, b in zip(images, labels, strict=True)):
+        above = commonpath([str(path.parent.parent) for path in images])
+        folder = "/".join(filter(None, ("" if above == "." else above, "{name}")))
+        first, second = (
+            f"{folder}/{next(iter(stem))}.{_suffixes(side)}" for stem, side in zip(stems, (images, labels), strict=True)
+        )
+        return Found(first, second, tuple(pairs))
     ends = Counter(
         (image.stem[len(name) :], label.stem[len(name) :])
         for image, label in zip(images, labels, strict=True)
         if (name := _common_start(image.stem, label.stem))
     )
     image_end, label_end = ends.most_common(1)[0][0] if ends else ("", "")
+    if nested := _nested(images, labels):
+        files = [f"{{name}}{end}.{_suffixes(side)}" for end, side in ((image_end, images), (label_end, labels))]
+        first, second = (f"{folder}/{file}" for folder, file in zip(nested, files, strict=True))
+        return Found(first, second, tuple(pairs))
     # as deep as all files of each kind have in common, and as far as both go on alike
     below = min(_shared_tail(image, label) for image, label in zip(images, labels, strict=True))
     shared = [commonpath([str(path.parent) for path in side]) if len(side) > 0 else "" for side in (images, labels)]
@@ -199,6 +240,31 @@ def _patterns(pairs: Sequence[tuple[str, str]]) -> Found:
         for folder, end, side in zip(folders, (image_end, label_end), (images, labels), strict=True)
     ]
     return Found(patterns[0], patterns[1], tuple(pairs))
+
+
+def _nested(images: Sequence[PurePosixPath], labels: Sequence[PurePosixPath]) -> tuple[str, str] | None:
+    """Folders of images and labels that lie within those of a name, as in `{folder}/rgb` and `{folder}/labels`."""
+    places = {
+        tuple(i for i, (a, b) in enumerate(zip(image.parts[:-1], label.parts[:-1], strict=False)) if a != b)
+        for image, label in zip(images, labels, strict=True)
+        if len(image.parts) == len(label.parts)
+    }
+    if len(places) != 1 or any(len(a.parts) != len(b.parts) for a, b in zip(images, labels, strict=True)):
+        return None
+    (place,) = places
+    if len(place) != 1 or not place[0]:
+        return None
+    above = {image.parts[: place[0]] for image in images}
+    kinds = [{path.parts[place[0] : -1] for path in side} for side in (images, labels)]
+    if len(above) == 1 or any(len(kind) != 1 for kind in kinds):
+        return None
+    fixed = []
+    for parts in zip(*above, strict=True):
+        if len(set(parts)) > 1:
+            break
+        fixed.append(parts[0])
+    first, second = ("/".join((*fixed, "{folder}", *next(iter(kind)))) for kind in kinds)
+    return first, second
 
 
 def _common_start(first: str, second: str) -> str:

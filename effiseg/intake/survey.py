@@ -30,6 +30,7 @@ class Held:
     coloured: bool = False
     palette: dict[int, tuple[int, int, int]] = field(default_factory=dict)
     problem: str = ""
+    grey: bool = False  # RGB whose channels are equal: ids or colours
 
 
 @dataclass
@@ -65,7 +66,10 @@ def survey(paths: Sequence[Path], *, workers: int | None = None) -> Survey:
         raise EffiSegError(f"{path}: {problem}; so are all {len(problems)} label files")
     if _palettes_differ(sound.values()):
         sound = {path: _by_colour(each) for path, each in sound.items()}
-    coloured = 2 * sum(each.coloured for each in sound.values()) > len(sound)
+    coloured = 2 * sum(each.coloured or each.grey for each in sound.values()) > len(sound)
+    coloured = coloured and any(each.coloured for each in sound.values())
+    if coloured:
+        sound = {path: _as_colours(each) if each.grey else each for path, each in sound.items()}
     found = Survey(coloured, Counter(), Counter(), {}, problems)
     for path, each in sound.items():
         if each.coloured != coloured:
@@ -99,7 +103,12 @@ def look(path: Path) -> Held:
     palette = {}
     if image.mode == "P" and (flat := image.getpalette("RGB")):
         palette = {i: (flat[3 * i], flat[3 * i + 1], flat[3 * i + 2]) for i in ids if 3 * i + 2 < len(flat)}
-    return Held(dict(zip(ids, pixels, strict=True)), coloured, palette)
+    grey = image.mode.startswith("RGB") and not coloured
+    return Held(dict(zip(ids, pixels, strict=True)), coloured, palette, grey=grey)
+
+
+def _as_colours(held: Held) -> Held:
+    return Held({packed_colour((value, value, value)): count for value, count in held.pixels.items()}, coloured=True)
 
 
 def _palettes_differ(held: Iterable[Held]) -> bool:
@@ -121,6 +130,7 @@ def _refuse_blends(found: Survey, files: int) -> None:
     """Colours between others are of edges that were drawn smooth; ids of one file each are instances."""
     alone = sum(found.files[value] == 1 for value in found.pixels)
     if not found.coloured:
+        _refuse_soft(found)
         if files > _FEW_FILES and alone > max(_MANY, _MOST_OF_THEM * len(found.pixels)):
             raise EffiSegError(
                 f"labels: {alone} of {len(found.pixels)} ids stand in one file alone, as instance ids do; take the "
@@ -138,6 +148,20 @@ def _refuse_blends(found: Survey, files: int) -> None:
             f"labels: {len(rare)} of {len(found.pixels)} colours are rare, and {between} of them blends of two others: "
             "the masks were saved with smooth edges, scaled, or compressed with loss; save them again with hard edges "
             "(no antialiasing, nearest neighbour) as PNG"
+        )
+
+
+def _refuse_soft(found: Survey) -> None:
+    """Masks of two values whose edges were drawn smooth: all others lie between these, and cover little."""
+    (low, first), (high, second) = (
+        sorted(found.pixels.most_common(2)) if len(found.pixels) > _MANY // 2 else ((0, 0), (0, 0))
+    )
+    between = sum(low < value < high for value in found.pixels)
+    if high - low > 100 and between >= len(found.pixels) - 2 and first + second > 0.8 * sum(found.pixels.values()):
+        raise EffiSegError(
+            f"labels: {between} of {len(found.pixels)} ids lie between {low} and {high}, and cover little: the masks "
+            "were saved with smooth edges, scaled, or compressed with loss; save them again with hard edges (no "
+            "antialiasing, nearest neighbour) as PNG"
         )
 
 

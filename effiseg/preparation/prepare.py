@@ -31,7 +31,7 @@ from effiseg.preparation.workers import cores, in_processes
 Size = tuple[int, int]
 
 _SAME_SHAPE = 0.02  # by which ratios of sides may differ
-_MUCH_VOID = 0.5  # of all pixels; Cityscapes' own labels have 0.12, CamVid's 0.03
+MUCH_VOID = 0.5  # of all pixels; Cityscapes' own labels have 0.12, CamVid's 0.03
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,7 @@ def _warn_of_void(root: Path, index: Index) -> None:
         )
     for name, split in index.splits.items():
         share = split.void_pixels / (split.void_pixels + sum(split.pixel_counts))
-        if share > _MUCH_VOID:
+        if share > MUCH_VOID:
             print(
                 f"warning: data.root {root}: {share:.0%} of all pixels of the {name} labels are void and count "
                 f"nowhere; {question}",

@@ -237,23 +237,28 @@ def _find(root: Path, pattern: Pattern, other: Pattern, problems: list[Problem])
     found: dict[str, str] = {}
     for path in _files(root / pattern.folder, root, problems):
         relative = path.relative_to(root).as_posix()
-        match = pattern.regex.fullmatch(relative)
-        if match is None or (other.fixed > pattern.fixed and other.regex.fullmatch(relative)):
+        own = pattern.name_in(relative)
+        if own is None or (other.fixed > pattern.fixed and other.regex.fullmatch(relative)):
             continue
         # composed: file systems differ in how they write an umlaut, and an image's may not be its label's
-        name = unicodedata.normalize("NFC", match["name"])
+        name = unicodedata.normalize("NFC", own)
         if not path.exists():
             problems.append(Problem(path, _NOWHERE))
         elif not name.isprintable():  # also covers names that are not UTF-8, which no index could hold
             problems.append(Problem(path, "its name holds unprintable characters: rename it"))
         elif name in found:
-            before = Path(found[name]).name
-            alike = unicodedata.normalize("NFC", before) == unicodedata.normalize("NFC", path.name)
-            told = f"{before!a}, written otherwise than {path.name!a}" if alike else before
+            before = Path(found[name])
+            told = before.name if before.parent == path.parent else before.relative_to(root).as_posix()
+            if before.name != path.name and unicodedata.normalize("NFC", before.name) == _composed(path):
+                told = f"{before.name!a}, written otherwise than {path.name!a}"
             problems.append(Problem(path, f"the same sample as {told}: remove one of the two"))
         else:
             found[name] = os.fspath(path)
     return found
+
+
+def _composed(path: Path) -> str:
+    return unicodedata.normalize("NFC", path.name)
 
 
 def _files(folder: Path, root: Path, problems: list[Problem]) -> Iterator[Path]:

@@ -73,6 +73,8 @@ def test_ids_may_be_one_number_and_splits_parts_of_others(tmp_path: Path):
         ({"splits": {"val": {"part_of": "train", "every": 2}}}, "splits.val.part_of: 'train' is no split with files"),
         ({"splits": {"train": {"part_of": "train", "every": 1}}}, "splits.train.every: Input should be greater than"),
         ({"splits": {}}, "splits: none"),
+        ({"splits": {"train": {"images": "x/{name}.png", "labels": "x/{name}.png"}}}, "are the same pattern"),
+        ({"splits": {"train": {"images": "{folder}/i/{name}", "labels": "m/{name}"}}}, "in one of images and labels"),
         ({"published_weights": [1.0]}, "published_weights: 1 for 2 classes"),
     ],
 )
@@ -120,6 +122,13 @@ def test_the_fingerprint_is_of_what_prepared_data_follow_from(tmp_path: Path):
 def test_patterns(pattern: str, path: str, name: str | None):
     match = Pattern.model_validate(pattern).regex.fullmatch(path)
     assert (match and match["name"]) == name
+
+
+def test_folders_of_a_name_may_stand_before_others():
+    pattern = Pattern.model_validate("d/{folder}/rgb/{name}.png")
+    assert pattern.name_in("d/a/b/rgb/1.png") == "a/b/1"
+    assert pattern.name_in("d/rgb/1.png") is None
+    assert (pattern.path("a/b/1"), pattern.folder) == ("d/a/b/rgb/1.png", "d")
 
 
 def test_the_folder_and_the_length_of_a_pattern():

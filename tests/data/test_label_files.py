@@ -230,6 +230,21 @@ def test_sixteen_bit_and_cmyk_images_become_rgb(tmp_path: Path):
     assert np.abs(np.asarray(read_image(tmp_path / "cmyk.jpg")).astype(int) - flat).max() <= 8
 
 
+def test_sixteen_bits_that_are_not_filled_are_refused_since_they_would_be_black(tmp_path: Path):
+    Image.fromarray(np.array([[0, 1474]], np.uint16)).save(tmp_path / "ct.png")
+    with pytest.raises(BadFile, match="16 bits whose largest value is 1474: the upper 8 bits are kept"):
+        read_image(tmp_path / "ct.png")
+    Image.fromarray(np.array([[0, 9000]], np.uint16)).save(tmp_path / "full.png")
+    assert np.asarray(read_image(tmp_path / "full.png"))[0, 1].tolist() == [35, 35, 35]
+
+
+def test_a_label_of_several_pages_is_refused(tmp_path: Path):
+    pages = [Image.fromarray(IDS), Image.fromarray(IDS)]
+    pages[0].save(tmp_path / "x.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(BadFile, match="2 pages, and a label has one"):
+        read_label(tmp_path / "x.tif", CITYSCAPES)
+
+
 def test_a_label_that_exif_data_turn_is_refused(tmp_path: Path):
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -11,6 +11,7 @@ from effiseg.base.errors import EffiSegError
 from effiseg.data.dataset import open_dataset
 from effiseg.intake.init import init
 from effiseg.intake.pairing import find_splits
+from effiseg.preparation.sources import list_splits
 
 RNG = np.random.default_rng(0)
 LAYOUTS = {
@@ -25,6 +26,11 @@ LAYOUTS = {
     "both ends": ("{n}_sat.jpg", "{n}_mask.png"),
     "numbers": ("train/{n}.jpg", "train_gt/{n}.png"),
     "no words": ("a/{n}.jpg", "b/{n}.png"),
+    "within sequences": ("q{n}/rgb/{n}.png", "q{n}/labels/{n}.png"),
+    "within samples": ("{n}/image.jpg", "{n}/mask.png"),
+    "within samples, named": ("{n}/images/{n}.png", "{n}/masks/{n}.png"),
+    "words that hold others": ("valley contest/{n}.jpg", "valley contest masks/{n}.png"),
+    "test alone": ("test/{n}.jpg", "test_masks/{n}.png"),
 }
 
 
@@ -218,3 +224,67 @@ def test_a_folder_of_any_name_gives_a_plain_one(tmp_path: Path):
     init(tmp_path / "Große Flächen: é", workers=1)
     dataset = open_dataset(str(tmp_path / "Große Flächen: é"))
     assert (dataset.name, dataset.title) == ("Grosse-Flaechen-e", "Große Flächen: é")
+
+
+def test_a_folder_between_those_of_a_name_and_its_file_is_said_in_the_pattern(tmp_path: Path):
+    for sequence in ("seq01", "seq02"):
+        write(tmp_path, (f"{sequence}/rgb/{{n}}.png", f"{sequence}/labels/{{n}}.png"), ("",))
+    found = find_splits(tmp_path)["train"]
+    assert (found.images, found.labels) == ("{folder}/rgb/{name}.png", "{folder}/labels/{name}.png")
+    init(tmp_path, workers=1)
+    dataset = open_dataset(str(tmp_path))
+    listing = list_splits(dataset, tmp_path, ["train", "val"])
+    assert listing.problems == []
+    assert {pair.name.partition("/")[0] for pairs in listing.pairs.values() for pair in pairs} == {"seq01", "seq02"}
+    assert all(pair.image.parts[-3] == pair.label.parts[-3] for pairs in listing.pairs.values() for pair in pairs)
+
+
+def test_older_labels_and_masks_of_one_value_are_no_rivals(tmp_path: Path):
+    write(tmp_path, ("images/{n}.jpg", "labels/{n}.png"), ("",))
+    for label in list(tmp_path.glob("labels/*")):
+        for other, picture in (("labels_old", Image.open(label)), ("fov", Image.new("L", (32, 24), 255))):
+            (tmp_path / other).mkdir(exist_ok=True)
+            picture.save(tmp_path / other / label.name)
+    found = find_splits(tmp_path)
+    assert list(found) == ["train"]
+    assert (found["train"].images, len(found["train"].pairs)) == ("images/{name}.jpg", 4)
+    assert found["train"].labels.startswith("labels")
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["p1_0", "p1_1", "p2_0", "p2_1"], ("{group}_{frame}",)),
+        (["a/x", "a/y", "b/x", "b/y"], ("{group}/*",)),
+        (["img_1", "img_2", "img_3"], ()),
+        (["one", "two", "three"], ()),
+    ],
+)
+def test_groups_are_proposed_where_names_tell_them(tmp_path: Path, names: list[str], expected: tuple[str, ...]):
+    for name in names:
+        write(tmp_path, (f"images/{name}.jpg", f"masks/{name}.png"), ("",), count=1)
+    init(tmp_path, workers=1)
+    assert open_dataset(str(tmp_path)).groups == expected
+
+
+def test_grey_masks_with_smooth_edges_are_refused_too(tmp_path: Path):
+    def smooth(ids: np.ndarray, _: int) -> Image.Image:
+        image = Image.fromarray(np.where(np.kron(ids, np.ones((16, 16))) == 1, 255, 0).astype(np.uint8))
+        return image.resize((500, 370), Image.Resampling.BILINEAR)
+
+    write(tmp_path, LAYOUTS["folders"], ("",), count=6)
+    for number, label in enumerate(sorted(tmp_path.glob("masks/*.png"))):
+        smooth(np.asarray(Image.open(label)), number).save(label)
+        Image.fromarray(RNG.integers(0, 256, (370, 500, 3), dtype=np.uint8)).save(tmp_path / f"images/{label.stem}.jpg")
+    with pytest.raises(EffiSegError, match="lie between 0 and 255, and cover little: the masks were saved with smooth"):
+        init(tmp_path, workers=1)
+
+
+def test_three_shades_are_three_classes_and_grey_files_among_coloured_ones_are_coloured(tmp_path: Path):
+    painted(tmp_path / "shades", lambda ids, _: Image.fromarray(np.array([0, 128, 255], np.uint8)[ids]))
+    init(tmp_path / "shades", workers=1)
+    assert open_dataset(str(tmp_path / "shades")).void.ids == ()
+    tints = np.array([[0, 0, 0], [99, 99, 99], [200, 0, 0]], np.uint8)
+    painted(tmp_path / "rgb", lambda ids, n: Image.fromarray(tints[ids if n else ids % 2]))
+    told = " ".join(init(tmp_path / "rgb", workers=1))
+    assert "3 colours in 6 files" in told
