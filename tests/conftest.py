@@ -62,3 +62,23 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def params(repository: Path, tmp_path: Path) -> Path:
+    """A copy of the shipped file."""
+    path = tmp_path / "params.yaml"
+    path.write_bytes((repository / "params.yaml").read_bytes())
+    return path
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A folder with a sound dataset.yaml and nothing else."""
+    folder = tmp_path / "my data"
+    folder.mkdir()
+    (folder / "dataset.yaml").write_text(
+        "name: mine\ntitle: Mine\nclasses: [{name: a, colour: [1, 2, 3], ids: 0}]\n"
+        "splits: {train: {images: 'i/{name}.png', labels: 'l/{name}.png'}}\n"
+    )
+    return folder

@@ -1,57 +1,20 @@
-"""Reading single images and labels of a data set, and telling what is wrong with a file."""
+"""Reading and writing the labels of a data set, and telling what is wrong with a file."""
 
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from effiseg.data.images import BadFile, read_image
+from effiseg.data.images import BadFile
 from effiseg.data.label_files import label_image, read_label
 from effiseg.data.labels import LabelSpace
+from tests.data.pictures import palette, raw_png
 from tests.settings import CAMVID, CITYSCAPES
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (6, 8, 3), dtype=np.uint8)
 IDS = RNG.integers(0, 34, (6, 8), dtype=np.uint8)
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def raw_png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
-    """A PNG of any bit depth, some of which Pillow cannot write."""
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-
-
-def palette(ids: np.ndarray) -> Image.Image:
-    image = Image.fromarray(ids)
-    image.putpalette([255 - i // 3 for i in range(768)])
-    return image
-
-
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P"])
-def test_images_of_usual_modes_become_rgb(tmp_path: Path, mode: str):
-    source = Image.fromarray(RGB).convert(mode)
-    source.save(tmp_path / "x.png")
-    image = read_image(tmp_path / "x.png")
-    assert image.mode == "RGB"
-    np.testing.assert_array_equal(np.asarray(image), np.asarray(source.convert("RGB")))
-
-
-@pytest.mark.filterwarnings("error")
-def test_transparency_of_a_palette_image_is_dropped_in_silence(tmp_path: Path):
-    palette(IDS).save(tmp_path / "x.png", transparency=bytes(range(256)))
-    np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "x.png"))[..., 0], 255 - IDS)
-
-
-def test_a_jpeg_image_is_read(tmp_path: Path):
-    Image.fromarray(RGB).save(tmp_path / "x.jpg")
-    assert read_image(tmp_path / "x.jpg").size == (8, 6)
 
 
 @pytest.mark.parametrize("make", [Image.fromarray, palette], ids=["L", "P"])
@@ -220,24 +183,6 @@ def test_labels_compressed_with_loss_are_refused_with_the_reason(
         read_label(tmp_path / f"x.{suffix}", BY_COLOUR)
 
 
-def test_sixteen_bit_and_cmyk_images_become_rgb(tmp_path: Path):
-    Image.fromarray(IDS.astype(np.uint16) * 256 + 9).save(tmp_path / "grey.png")
-    (tmp_path / "rgb.png").write_bytes(raw_png(1, 1, 16, 2, b"\0" + bytes((200, 9, 100, 9, 50, 9))))
-    np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "grey.png"))[..., 1], IDS)
-    assert np.asarray(read_image(tmp_path / "rgb.png")).tolist() == [[[200, 100, 50]]]
-    flat = np.full((16, 16, 3), (200, 100, 50), np.uint8)
-    Image.fromarray(flat).convert("CMYK").save(tmp_path / "cmyk.jpg", quality=95)
-    assert np.abs(np.asarray(read_image(tmp_path / "cmyk.jpg")).astype(int) - flat).max() <= 8
-
-
-def test_sixteen_bits_that_are_not_filled_are_refused_since_they_would_be_black(tmp_path: Path):
-    Image.fromarray(np.array([[0, 1474]], np.uint16)).save(tmp_path / "ct.png")
-    with pytest.raises(BadFile, match="16 bits whose largest value is 1474: the upper 8 bits are kept"):
-        read_image(tmp_path / "ct.png")
-    Image.fromarray(np.array([[0, 9000]], np.uint16)).save(tmp_path / "full.png")
-    assert np.asarray(read_image(tmp_path / "full.png"))[0, 1].tolist() == [35, 35, 35]
-
-
 def test_a_label_of_several_pages_is_refused(tmp_path: Path):
     pages = [Image.fromarray(IDS), Image.fromarray(IDS)]
     pages[0].save(tmp_path / "x.tif", save_all=True, append_images=pages[1:])
@@ -262,17 +207,6 @@ def test_unknown_ids_are_named(tmp_path: Path):
         read_label(tmp_path / "all.png", CAMVID)
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg"])
-def test_a_truncated_image_is_damaged_wherever_it_ends(tmp_path: Path, suffix: str):
-    file = tmp_path / f"x.{suffix}"
-    Image.fromarray(RNG.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(file)
-    data = file.read_bytes()
-    for length in range(1, len(data) - 16, len(data) // 20):
-        file.write_bytes(data[:length])
-        with pytest.raises(BadFile, match=r"damaged"):
-            read_image(file)
-
-
 def test_a_flipped_byte_in_a_label_is_found_by_its_checksum(tmp_path: Path):
     file = tmp_path / "x.png"
     Image.fromarray(IDS).save(file, compress_level=0)
@@ -281,20 +215,6 @@ def test_a_flipped_byte_in_a_label_is_found_by_its_checksum(tmp_path: Path):
     file.write_bytes(data)
     with pytest.raises(BadFile, match=r"damaged .*: copy it again"):
         read_label(file, CITYSCAPES)
-
-
-@pytest.mark.parametrize(
-    ("content", "match"),
-    [
-        (b"", r"empty \(0 bytes\): copy it again"),
-        (b"hello\n" * 20, "not a PNG, JPEG, WEBP, BMP or TIFF file"),
-        (b"GIF89a", "not a"),
-    ],
-)
-def test_files_that_are_no_images(tmp_path: Path, content: bytes, match: str):
-    (tmp_path / "x.png").write_bytes(content)
-    with pytest.raises(BadFile, match=match):
-        read_image(tmp_path / "x.png")
 
 
 def test_a_jpeg_label_is_refused_whatever_its_name(tmp_path: Path):
@@ -308,19 +228,3 @@ def test_a_decompression_bomb_is_a_bad_file(tmp_path: Path, side: int):
     (tmp_path / "x.png").write_bytes(raw_png(side, side, 8, 0, b""))
     with pytest.raises(BadFile, match=r"more than \d+ million pixels"):
         read_label(tmp_path / "x.png", CITYSCAPES)
-
-
-def test_files_that_cannot_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    (tmp_path / "link.png").symlink_to("nowhere")
-    (tmp_path / "folder.png").mkdir()
-    with pytest.raises(BadFile, match=r"No such file or directory\): check .* where the link leads"):
-        read_image(tmp_path / "link.png")
-    with pytest.raises(BadFile, match="Is a directory"):
-        read_image(tmp_path / "folder.png")
-
-    def deny(_: Path) -> bytes:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(Path, "read_bytes", deny)  # root may read everything, so chmod would prove nothing
-    with pytest.raises(BadFile, match="Permission denied"):
-        read_image(tmp_path / "x.png")
