@@ -14,7 +14,7 @@ from PIL.ExifTags import Base
 
 from effiseg.base.schema import label_type
 from effiseg.data.images import BadFile, open_image, read_bytes
-from effiseg.data.labels import MOST_ID, UNKNOWN, LabelSpace
+from effiseg.data.labels import MOST_ID, UNKNOWN, LabelSpace, packed, unpacked
 
 FORMATS = ("PNG", "TIFF", "BMP", "WEBP")
 SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".webp")
@@ -124,21 +124,21 @@ def _of_ids(ids: NDArray[Any], space: LabelSpace) -> NDArray[np.int32]:
 
 
 def _of_colours(colours: NDArray[np.generic], space: LabelSpace) -> NDArray[np.int32]:
-    packed = colours.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.int32)
+    numbers = packed(colours)
     keys, train_ids = space.of_colour
-    places = np.searchsorted(keys, packed).clip(max=len(keys) - 1)
-    known = keys[places] == packed
+    places = np.searchsorted(keys, numbers).clip(max=len(keys) - 1)
+    known = keys[places] == numbers
     found = np.where(known, train_ids[places], space.ignore_index if space.void.rest else UNKNOWN)
     if not known.all() and not space.void.rest:
-        raise BadFile(_unknown_colours(packed[~known], space))
+        raise BadFile(_unknown_colours(numbers[~known], space))
     return found.astype(np.int32)
 
 
-def _unknown_colours(packed: NDArray[np.int32], space: LabelSpace) -> str:
-    values, counts = np.unique(packed, return_counts=True)
+def _unknown_colours(numbers: NDArray[np.int32], space: LabelSpace) -> str:
+    values, counts = np.unique(numbers, return_counts=True)
     told = []
     for place in np.argsort(-counts, kind="stable")[:_SHOWN_COLOURS]:
-        colour = np.array([values[place] >> 16, values[place] >> 8 & 255, values[place] & 255])
+        colour = np.array(unpacked(int(values[place])))
         name, nearest = min(
             (
                 (name, each)

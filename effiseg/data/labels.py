@@ -140,6 +140,16 @@ def packed_colour(colour: Sequence[int]) -> int:
     return (red << 16) | (green << 8) | blue
 
 
+def packed(colours: NDArray[Any]) -> NDArray[np.int32]:
+    """RGB colours (..., 3) as `packed_colour` packs one."""
+    return colours.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.int32)
+
+
+def unpacked(packed: int) -> tuple[int, int, int]:
+    """The RGB colour of a packed number."""
+    return packed >> 16, packed >> 8 & 255, packed & 255
+
+
 def computed_weights(pixel_counts: Sequence[int]) -> list[float]:
     """1 / ln(1.10 + share) of each class (ENet, Paszke et al. 2016) from its training pixels, void left out."""
     counts = np.asarray(pixel_counts, dtype=np.float64)

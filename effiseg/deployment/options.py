@@ -20,7 +20,8 @@ from effiseg.deployment.card import Card
 from effiseg.deployment.pictures import side_by_side
 from effiseg.deployment.predictor import Predictor
 from effiseg.evaluation.metrics import confusion_matrix, scores
-from effiseg.preparation.sources import Pair, list_pairs
+from effiseg.preparation.pairs import Pair
+from effiseg.preparation.sources import list_pairs
 
 OPTIONS = {
     "plain": {},

@@ -10,10 +10,11 @@ from effiseg.base.errors import EffiSegError
 from effiseg.base.files import whole_file
 from effiseg.data.dataset import FILE, open_dataset
 from effiseg.data.images import SUFFIXES
+from effiseg.data.labels import unpacked
 from effiseg.data.patterns import Pattern, group_regex
 from effiseg.intake.names import named_colours, named_ids
 from effiseg.intake.pairing import Found, find_splits
-from effiseg.intake.survey import Survey, survey, unpacked
+from effiseg.intake.survey import Survey, survey
 
 _VOID_ID = 255
 _EVERY = 5  # a fifth of the groups is scored where no split says so
@@ -41,12 +42,11 @@ def init(folder: Path, *, workers: int | None = None) -> list[str]:
             "hand: docs/datasets.md"
         )
     labels = [folder / label for found in splits.values() for _, label in found.pairs]
-    held = survey(labels, workers=workers)
+    held, groups = survey(labels, workers=workers), _groups(splits)
     with whole_file(file) as partial:
-        partial.write_text(_yaml(folder, splits, held), encoding="utf-8", newline="\n")
+        partial.write_text(_yaml(folder, splits, groups, held), encoding="utf-8", newline="\n")
         open_dataset(str(partial))
     lines = [f"{split}: {len(found.pairs)} pairs, {found.images} and {found.labels}" for split, found in splits.items()]
-    groups = _groups(splits)
     lines.append(f"groups: {groups[0]}, as names suggest" if groups else "groups: none, each pair stands alone")
     if "val" not in splits:
         lines.append(f"val: every {_EVERY}th group of train, for want of a split of its own")
@@ -62,7 +62,7 @@ def init(folder: Path, *, workers: int | None = None) -> list[str]:
     return lines
 
 
-def _yaml(folder: Path, splits: Mapping[str, Found], held: Survey) -> str:
+def _yaml(folder: Path, splits: Mapping[str, Found], groups: list[str], held: Survey) -> str:
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", _plain(folder.resolve().name)).strip("-._") or "mine"
     lines = [
         "# Complete it: names and colours of the classes, what is void, how samples group. docs/datasets.md tells what",
@@ -73,7 +73,7 @@ def _yaml(folder: Path, splits: Mapping[str, Found], held: Survey) -> str:
         "licence: ''",
         "citation: ''",
         "# how names tell a drive, patient or sequence and its frame, as in ['{group}_{frame}']",
-        f"groups: {_groups(splits)}",
+        f"groups: {groups}",
         "splits:",
     ]
     for split, found in splits.items():

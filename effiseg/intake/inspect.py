@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from effiseg.data.dataset import DataSet, Share, SplitFiles
-from effiseg.data.images import BadFile, read_image
-from effiseg.data.label_files import read_label
 from effiseg.data.labels import LabelSpace
 from effiseg.intake.survey import look
-from effiseg.preparation.prepare import MUCH_VOID, other_size
+from effiseg.preparation.pairs import Pair, read_pair
+from effiseg.preparation.prepare import MUCH_VOID
 from effiseg.preparation.problems import Problem
-from effiseg.preparation.sources import Pair, list_splits
+from effiseg.preparation.sources import list_splits
 from effiseg.preparation.workers import in_processes
 
 _GRID = 64  # pixels a side at which edges of image and label are laid over each other
@@ -135,26 +134,15 @@ def _is_absent(root: Path, files: SplitFiles | Share) -> bool:
 
 def _look(space: LabelSpace, job: tuple[str, Pair]) -> Look:
     _, pair = job
-    problems = []
-    try:
-        image = read_image(pair.image)
-    except BadFile as error:
-        problems.append(Problem(pair.image, str(error)))
-    try:
-        label = read_label(pair.label, space)
-    except BadFile as error:
-        problems.append(Problem(pair.label, str(error)))
-    if problems:
-        return Look(problems=tuple(problems))
-    size = (image.height, image.width)
-    if label.shape != size:
-        return Look(problems=(Problem(pair.label, other_size(label.shape, size)),))
+    image, label, problems = read_pair(pair, space)
+    if image is None or label is None:
+        return Look(problems=problems)
     counts = np.bincount(label.ravel(), minlength=space.ignore_index + 1)
     kept = np.append(counts[: len(space.classes)], counts[space.ignore_index])
     content = hashlib.sha256(image.tobytes() + repr(image.size).encode()).hexdigest()
     with Image.open(pair.label) as opened:
         palette = look(pair.label).palette if space.by_id and opened.mode == "P" else {}
-    return Look(size, kept, content, shift_of(image, label), palette)
+    return Look((image.height, image.width), kept, content, shift_of(image, label), palette)
 
 
 def shift_of(image: Image.Image, label: NDArray[np.generic]) -> tuple[int, int]:
@@ -184,16 +172,16 @@ def _standard(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return (values - values.mean()) / deviation if deviation > 0 else np.zeros_like(values)
 
 
-def _shifted(pair: Pair, look: Look) -> Problem:
-    down, right = look.shift
-    text = (
-        f"its edges fit the image's better {down} % of the height further down and {right} % of the width to the right"
-    )
-    return Problem(pair.label, f"{text}: look whether it is shifted, or of another image")
+def _shifted(pair: Pair, seen: Look) -> Problem:
+    down, right = seen.shift
+    places = [f"{abs(down)} % further {'down' if down > 0 else 'up'}"] if down else []
+    places += [f"{abs(right)} % to the {'right' if right > 0 else 'left'}"] if right else []
+    text = f"its edges fit the image's better {' and '.join(places)}: look whether it is shifted, or of another image"
+    return Problem(pair.label, text)
 
 
-def _of_one_class(pair: Pair, look: Look, space: LabelSpace) -> Iterator[Problem]:
-    held = np.flatnonzero(look.counts[:-1])
+def _of_one_class(pair: Pair, seen: Look, space: LabelSpace) -> Iterator[Problem]:
+    held = np.flatnonzero(seen.counts[:-1])
     if not held.size:
         yield Problem(pair.label, "void alone: nothing is learned or scored by it")
     elif held.size == 1 and len(space.classes) > 1:

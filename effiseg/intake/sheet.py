@@ -15,9 +15,8 @@ from effiseg.base.fonts import text_font
 from effiseg.data.images import read_image
 from effiseg.data.label_files import read_label
 from effiseg.intake.inspect import Inspection, SplitStatistics
-from effiseg.preparation.prepare import told_size
+from effiseg.preparation.pairs import Pair, told_size
 from effiseg.preparation.problems import Problem
-from effiseg.preparation.sources import Pair
 
 _TILE = (240, 180)  # pixels, width and height, that an overlay fits into
 _ACROSS = 4

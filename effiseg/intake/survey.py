@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from effiseg.base.errors import EffiSegError
 from effiseg.data.images import BadFile
 from effiseg.data.label_files import open_label, raw_values
-from effiseg.data.labels import MOST_ID, packed_colour
+from effiseg.data.labels import MOST_ID, packed, packed_colour, unpacked
 from effiseg.preparation.workers import in_processes
 
 MOST_VALUES = 1000  # beyond which a file holds no classes
@@ -92,7 +92,7 @@ def look(path: Path) -> Held:
         return Held(problem=str(error))
     coloured = values.ndim == 3
     if coloured:
-        values = values.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
+        values = packed(values)
     found, counts = np.unique(values, return_counts=True)
     ids, pixels = [int(value) for value in found], [int(count) for count in counts]
     if len(ids) > MOST_VALUES:
@@ -173,8 +173,3 @@ def _is_between(colour: NDArray[np.float64], main: NDArray[np.float64]) -> bool:
     places = ((colour - starts) * lines).sum(axis=2) / np.where(lengths > 0, lengths, 1)
     aside = np.abs(starts + places[..., None].clip(0, 1) * lines - colour).max(axis=2)
     return bool((aside[lengths > 0] <= _ASIDE).any())
-
-
-def unpacked(packed: int) -> tuple[int, int, int]:
-    """The RGB colour of a packed number."""
-    return packed >> 16, packed >> 8 & 255, packed & 255

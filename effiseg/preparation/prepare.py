@@ -19,18 +19,18 @@ from effiseg.base.files import whole_folder
 from effiseg.base.schema import Data, label_type
 from effiseg.data.dataset import DataSet
 from effiseg.data.fit import Fit, fit_label, fit_picture
-from effiseg.data.images import BadFile, read_image
+from effiseg.data.images import BadFile
 from effiseg.data.index import IMAGES_FILE, INDEX_FILE, LABELS_FILE, Index, SplitIndex
-from effiseg.data.label_files import read_label, size_of
+from effiseg.data.label_files import size_of
 from effiseg.data.labels import LabelSpace, computed_weights
+from effiseg.preparation.pairs import Pair, read_pair
 from effiseg.preparation.problems import Problem, unusable
 from effiseg.preparation.rows import Rows
-from effiseg.preparation.sources import Listing, Pair, list_pairs, refuse_missing_weights, true_dataset
+from effiseg.preparation.sources import Listing, list_pairs, refuse_missing_weights, true_dataset
 from effiseg.preparation.workers import cores, in_processes
 
 Size = tuple[int, int]
 
-_SAME_SHAPE = 0.02  # by which ratios of sides may differ
 MUCH_VOID = 0.5  # of all pixels; Cityscapes' own labels have 0.12, CamVid's 0.03
 
 
@@ -166,19 +166,9 @@ def _convert_all(work: _Work, listing: Listing, workers: int | None, problems: l
 def _convert(work: _Work, job: tuple[str, int, Pair]) -> _Converted:
     """Read, check, resize and write one pair; what is wrong with the files comes back as a value."""
     role, index, pair = job
-    problems: list[Problem] = []
-    try:
-        image = read_image(pair.image)
-    except BadFile as error:
-        problems.append(Problem(pair.image, str(error)))
-    try:
-        label = read_label(pair.label, work.space)
-    except BadFile as error:
-        problems.append(Problem(pair.label, str(error)))
-    if problems:
-        return _Converted(tuple(problems))
-    if label.shape != (image.height, image.width):
-        return _Converted((Problem(pair.label, other_size(label.shape, (image.height, image.width))),))
+    image, label, problems = read_pair(pair, work.space)
+    if image is None or label is None:
+        return _Converted(problems)
     if role not in work.places:
         return _Converted()
     void, place = work.space.ignore_index, work.places[role]
@@ -189,21 +179,6 @@ def _convert(work: _Work, job: tuple[str, int, Pair]) -> _Converted:
     counts = np.bincount(label.ravel(), minlength=void + 1)
     hashed = hashlib.sha256(image_row.tobytes() + label_row.tobytes()).hexdigest()
     return _Converted((), np.append(counts[: len(work.space.classes)], counts[void]), hashed)
-
-
-def other_size(label: tuple[int, ...], image: tuple[int, int]) -> str:
-    """What is wrong with a label of another size than its image, and the likely cause."""
-    cause = "take both from the same release"
-    if label == image[::-1]:
-        cause = "the picture is turned by its EXIF data and the label is not: turn the label too"
-    elif abs(label[0] * image[1] / (label[1] * image[0]) - 1) < _SAME_SHAPE:
-        cause = "one of them was resized; take both at one size"
-    return f"{told_size(label)}, but its image, upright, is {told_size(image)}: {cause}"
-
-
-def told_size(size: tuple[int, ...]) -> str:
-    """A size in messages."""
-    return f"{size[0]}x{size[1]} (height x width)"
 
 
 # --- the whole data set -----------------------------------------------------------------------------------------------
@@ -254,17 +229,18 @@ def _index(settings: Data, listing: Listing, found: dict[str, _Role], sizes: Seq
     shapes = sizes[0] if len(sizes) == 1 else sizes
     content = [space.classes, space.colours, space.ignore_index, size, shapes, counted, hashes]
     known = _true(listing)
-    published = settings.class_weights == "paper"
+    published = listing.dataset.published_weights
+    weights = published if settings.class_weights == "paper" else computed_weights(splits["train"].pixel_counts)
     return Index(
         format=3,
         title=known.title,
         digest=hashlib.sha256(json.dumps(content).encode()).hexdigest(),
         table=listing.dataset.fingerprint,
-        space=known.space,
+        space=LabelSpace(name=known.name, entries=space.entries, void=space.void),
         size=size,
         fit=settings.fit,
         label_sizes=list(sizes),
-        class_weights=list(known.published_weights if published else computed_weights(splits["train"].pixel_counts)),
+        class_weights=list(weights),
         generated=known.generated,
         paper=known.paper,
         splits=splits,

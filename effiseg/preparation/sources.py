@@ -14,6 +14,7 @@ from effiseg.base.schema import Data
 from effiseg.data.dataset import DataSet, Share, SplitFiles, open_dataset, shipped_names
 from effiseg.data.images import SUFFIXES
 from effiseg.data.patterns import Pattern
+from effiseg.preparation.pairs import Pair
 from effiseg.preparation.problems import Problem
 
 _LINKED = (
@@ -22,29 +23,6 @@ _LINKED = (
 )
 _NOWHERE = "a link that leads nowhere: restore what it points to"
 _SHOWN = 8  # entries of a folder that one message lists
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """An image and its label; their paths stand as text, which takes a tenth of what a `Path` does.
-
-    Attributes:
-        name: what `{name}` stands for in the patterns; where several splits are used as one, after `<split>/`.
-        files: of image and label.
-        group: the drive, city or sequence that it is from, and its frame there.
-    """
-
-    name: str
-    files: tuple[str, str]
-    group: tuple[str, int]
-
-    @property
-    def image(self) -> Path:
-        return Path(self.files[0])
-
-    @property
-    def label(self) -> Path:
-        return Path(self.files[1])
 
 
 @dataclass

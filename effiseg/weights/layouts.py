@@ -142,23 +142,28 @@ def load_strictly(model: nn.Module, tensors: Mapping[str, Tensor], origin: str) 
         EffiSegError: tensors are missing, unexpected, or of another shape or kind.
     """
     own = model.state_dict()
-    problems = {
-        "missing": [name for name in own if name not in tensors],
-        "unexpected": [name for name in tensors if name not in own],
-        "misshaped": [
-            f"{name}: found {shape_of(tensors[name])}, expected {shape_of(own[name])}"
-            for name in own
-            if name in tensors and not fits(tensors[name], own[name])
-        ],
-    }
-    found = [f"{len(names)} {problem} ({listed(names)})" for problem, names in problems.items() if names]
-    if found:
+    if found := misfits(tensors, own, own):
         why = reason(tensors, own)
         raise EffiSegError(
             f"{origin}: does not fit the model{why and f': {why}'}; nothing was loaded: {'; '.join(found)}; use a "
             "checkpoint of this very architecture, variant and number of classes"
         )
     model.load_state_dict(dict(tensors))
+
+
+def misfits(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], wanted: Iterable[str]) -> list[str]:
+    """What keeps tensors from taking the places `wanted` among a model's `own`, in words; empty where all fit."""
+    wanted = list(wanted)
+    problems = {
+        "missing": [name for name in wanted if name not in tensors],
+        "unexpected": [name for name in tensors if name not in own],
+        "misshaped": [
+            f"{name}: found {_shape(tensors[name])}, expected {_shape(own[name])}"
+            for name in wanted
+            if name in tensors and not _fits(tensors[name], own[name])
+        ],
+    }
+    return [f"{len(names)} {problem} ({listed(names)})" for problem, names in problems.items() if names]
 
 
 def _finite(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -207,12 +212,10 @@ def _without_void(tensors: Mapping[str, Tensor], num_labels: int) -> dict[str, T
     return {name: tensor[:num_labels] for name, tensor in classifier.items()}
 
 
-def fits(found: Tensor, expected: Tensor) -> bool:
-    """Whether a tensor can stand in another's place."""
+def _fits(found: Tensor, expected: Tensor) -> bool:
     # integers in a parameter's place are quantised weights, whose scale is lost
     return found.shape == expected.shape and (found.is_floating_point() or not expected.is_floating_point())
 
 
-def shape_of(tensor: Tensor) -> str:
-    """Shape and type, for messages."""
+def _shape(tensor: Tensor) -> str:
     return f"{list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from effiseg.base.errors import EffiSegError
 from effiseg.weights.files import listed
-from effiseg.weights.layouts import fits, shape_of
+from effiseg.weights.layouts import misfits
 from effiseg.weights.reasons import reason
 
 Part = Literal["network", "encoder"]
@@ -72,17 +72,7 @@ def load_part(
         and (name not in _CLASSIFIER or name in found)
     ]
     used = {name: tensor for name, tensor in found.items() if not name.startswith(replaced)}
-    problems = {
-        "missing": [name for name in wanted if name not in used],
-        "unexpected": [name for name in used if name not in own],
-        "misshaped": [
-            f"{name}: found {shape_of(used[name])}, expected {shape_of(own[name])}"
-            for name in wanted
-            if name in used and not fits(used[name], own[name])
-        ],
-    }
-    told = [f"{len(names)} {problem} ({listed(names)})" for problem, names in problems.items() if names]
-    if told:
+    if told := misfits(used, own, wanted):
         why_not = reason(tensors, own)
         raise EffiSegError(
             f"{origin}: does not fit the model{why_not and f': {why_not}'}; nothing was loaded: {'; '.join(told)}; use "

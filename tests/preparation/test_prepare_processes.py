@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from effiseg.preparation import pairs
 from effiseg.preparation import prepare as module
 
 needs_fork = pytest.mark.skipif(
@@ -22,7 +23,7 @@ needs_fork = pytest.mark.skipif(
 
 @needs_fork
 def test_a_killed_worker_is_an_error(refused, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "read_label", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(pairs, "read_label", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     assert "a worker process was killed" in refused(workers=2)
 
 
@@ -43,7 +44,7 @@ def test_an_unexpected_exception_comes_through_and_leaves_nothing(
     def fail(_: Path) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(module, "read_image", fail)
+    monkeypatch.setattr(pairs, "read_image", fail)
     with pytest.raises(ZeroDivisionError, match="a bug"):
         prepared(workers=workers)
     assert beside_out() == []
@@ -52,14 +53,14 @@ def test_an_unexpected_exception_comes_through_and_leaves_nothing(
 SLOW = """
 import os, signal, sys, time
 from pathlib import Path
-from effiseg.preparation import prepare
+from effiseg.preparation import pairs, prepare
 from tests.settings import data_settings
 def slow(path):
     (Path(sys.argv[2]).parent / f"worker{os.getpid()}").touch()
     time.sleep(0.2)
     return read(path)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
-read, prepare.read_image = prepare.read_image, slow
+read, pairs.read_image = pairs.read_image, slow
 prepare.prepare(data_settings("cityscapes", Path(sys.argv[1]), (8, 16)), Path(sys.argv[2]), workers=2)
 """
 

@@ -8,6 +8,7 @@ from PIL import Image
 
 from effiseg.base.errors import EffiSegError
 from effiseg.base.schema import IGNORE_INDEX
+from effiseg.data.dataset import open_dataset
 from effiseg.data.prepared import Prepared
 from effiseg.preparation.prepare import prepare
 from effiseg.scenes import synthetic
@@ -191,3 +192,12 @@ def test_generated_scenes_read_as_cityscapes_are_still_known_as_generated(tmp_pa
     synthesize(tmp_path / "raw", train=2, val=2, height=32, seed=0, workers=1)
     prepare(data_settings("cityscapes", tmp_path / "raw"), tmp_path / "prepared", workers=1)
     assert Prepared.open(tmp_path / "prepared").source == "synthetic"
+
+
+def test_scenes_read_by_another_table_keep_its_classes_and_are_still_told_as_generated(tmp_path: Path) -> None:
+    synthesize(tmp_path / "raw", train=2, val=2, height=32, seed=0, workers=1)
+    prepare(data_settings("cityscapes-categories", tmp_path / "raw"), tmp_path / "prepared", workers=1)
+    data = Prepared.open(tmp_path / "prepared")
+    assert (data.source, data.generated) == ("synthetic", True)
+    assert data.classes == open_dataset("cityscapes-categories").space.classes
+    assert data.space.void == open_dataset("cityscapes-categories").void
