@@ -13,7 +13,7 @@ from effiseg.cli.stage_log import STAGE_LOG, stage_times
 from effiseg.data.dataset import open_dataset
 from effiseg.presets import apply_preset, preset_names
 
-MODEL = "<row>-<seed> of the study, an exported folder or .onnx file, or models:/NAME@ALIAS"
+MODEL = "<row>-<seed> of the study, a folder of an export or a training, an .onnx file, or models:/NAME@ALIAS"
 
 
 def main() -> None:

@@ -13,34 +13,19 @@ from effiseg.data.labels import LabelSpace
 PREFIX = "effiseg."  # of the keys in an ONNX file's metadata
 
 
-class Card(BaseModel):
-    """Provenance and label space of one trained row; it travels inside every exported file.
+class Labelled(BaseModel):
+    """How to read a network's answers.
 
     Attributes:
-        experiment: the row, trained with `seed` at `git_commit` on the prepared data of `data_digest`.
-        miou: on the validation split at full label resolution, after the last epoch, as a fraction.
         space: the data set's classes, and what its label files hold.
         size: (height, width) that the network was trained at, to which `fit` brings a picture of another shape.
-        mean: of RGB in [0, 1], with `std`; the ONNX file normalises by itself, the checkpoint's processor does it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    experiment: str
-    seed: int
-    git_commit: str
-    data_digest: str
-    miou: float
     space: LabelSpace
     size: tuple[int, int]
     fit: Fit
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-    @property
-    def name(self) -> str:
-        """<experiment>-<seed>."""
-        return f"{self.experiment}-{self.seed}"
 
     @property
     def source(self) -> str:
@@ -50,6 +35,35 @@ class Card(BaseModel):
     @property
     def classes(self) -> tuple[str, ...]:
         return self.space.classes
+
+
+class Unexported(Labelled):
+    """A model folder as the training left it: its answers can be read, and no more is said about it."""
+
+    name: str
+
+
+class Card(Labelled):
+    """Provenance and label space of one trained row; it travels inside every exported file.
+
+    Attributes:
+        experiment: the row, trained with `seed` at `git_commit` on the prepared data of `data_digest`.
+        miou: on the validation split at full label resolution, after the last epoch, as a fraction.
+        mean: of RGB in [0, 1], with `std`; the ONNX file normalises by itself, the checkpoint's processor does it.
+    """
+
+    experiment: str
+    seed: int
+    git_commit: str
+    data_digest: str
+    miou: float
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @property
+    def name(self) -> str:
+        """<experiment>-<seed>."""
+        return f"{self.experiment}-{self.seed}"
 
     def to_metadata(self) -> dict[str, str]:
         """The fields as ONNX keeps them: text by key, each value in JSON; and plainly what other programs look for."""

@@ -3,11 +3,12 @@
 import json
 from pathlib import Path
 
+from pydantic import ValidationError
 from transformers.models.segformer.image_processing_pil_segformer import SegformerImageProcessorPil
 
 from effiseg.base.errors import EffiSegError
-from effiseg.deployment.card import Card
-from effiseg.models.segformer import CONFIG_FILE, Segmenter, load_model, save_model
+from effiseg.deployment.card import Card, Unexported
+from effiseg.models.segformer import CONFIG_FILE, LABELS_KEY, Segmenter, load_model, save_model
 
 CARD_KEY = "effiseg_card"  # in config.json
 
@@ -38,12 +39,30 @@ def open_checkpoint(folder: Path) -> tuple[Segmenter, Card]:
     Raises:
         EffiSegError: a file is missing or damaged, or the folder is none that EffiSeg exported.
     """
-    path = folder / CONFIG_FILE
-    model = load_model(folder)
-    fields = json.loads(path.read_text(encoding="utf-8")).get(CARD_KEY)
-    if fields is None:
+    model, card = open_folder(folder)
+    if not isinstance(card, Card):
         raise EffiSegError(
             f"{folder}: a trained model that was not exported; name it as <row>-<seed>, or export it with "
             "`python -m effiseg export RUN`"
         )
-    return model, Card.checked(fields, str(path))
+    return model, card
+
+
+def open_folder(folder: Path) -> tuple[Segmenter, Card | Unexported]:
+    """Read what `write_checkpoint` wrote, or a model folder as the training left it.
+
+    Raises:
+        EffiSegError: a file is missing or damaged, or the folder does not say what the answers mean.
+    """
+    path = folder / CONFIG_FILE
+    model = load_model(folder)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if CARD_KEY in content:
+        return model, Card.checked(content[CARD_KEY], str(path))
+    try:
+        return model, Unexported.model_validate({"name": str(folder), **content[LABELS_KEY]})
+    except (KeyError, TypeError, ValidationError):
+        raise EffiSegError(
+            f"{folder}: a trained model that was not exported; name it as <row>-<seed>, or export it with "
+            "`python -m effiseg export RUN`"
+        ) from None

@@ -7,8 +7,8 @@ from torch import nn
 
 from effiseg.base.config import load_config
 from effiseg.base.errors import EffiSegError
-from effiseg.deployment.card import Card
-from effiseg.deployment.checkpoint import open_checkpoint
+from effiseg.deployment.card import Card, Unexported
+from effiseg.deployment.checkpoint import open_checkpoint, open_folder
 from effiseg.deployment.export import CHECKPOINT
 from effiseg.deployment.onnx_file import OnnxSegmenter
 from effiseg.models.deployed import deploy
@@ -16,12 +16,12 @@ from effiseg.runs.finished import find_run
 from effiseg.runs.study import open_prepared
 
 
-def open_model(name: str, device: torch.device) -> tuple[nn.Module, Card]:
+def open_model(name: str, device: torch.device) -> tuple[nn.Module, Card | Unexported]:
     """A network for `device` (ONNX Runtime: the CPU) and its card: uint8 images to logits, in its fastest exact form.
 
     Args:
-        name: <row>-<seed> of the study, an exported folder, .onnx file or checkpoint, or models:/<name>@<alias> (or
-            models:/<name>/<version>) of MLflow's registry.
+        name: <row>-<seed> of the study, an exported folder, .onnx file, checkpoint or model folder, or
+            models:/<name>@<alias> (or models:/<name>/<version>) of MLflow's registry.
 
     Raises:
         EffiSegError: there is none of that name, or it is damaged or none that EffiSeg wrote.
@@ -39,8 +39,8 @@ def open_model(name: str, device: torch.device) -> tuple[nn.Module, Card]:
         return network, network.card
     if path.is_dir():
         inner = path / CHECKPOINT  # of a whole export
-        model, card = open_checkpoint(inner if inner.is_dir() else path)
-        return deploy(model.to(device)), card
+        own, labelled = open_folder(inner if inner.is_dir() else path)
+        return deploy(own.to(device)), labelled
     if path.exists() or len(path.parts) > 1:
         found = "a file" if path.exists() else "not found"
         raise EffiSegError(

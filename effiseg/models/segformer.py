@@ -26,6 +26,7 @@ from effiseg.weights.variants import VARIANTS
 logging.disable_progress_bar()  # saving one small file needs no bar, least of all inside that of the training
 
 CONFIG_FILE = "config.json"  # of a model folder
+LABELS_KEY = "effiseg_labels"  # in it, of a trained model: what its answers mean, and the images that it was trained on
 
 
 class Segmenter(nn.Module):

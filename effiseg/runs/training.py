@@ -14,7 +14,7 @@ from effiseg.cli.progress import with_progress
 from effiseg.cli.stage import is_first_process
 from effiseg.data.prepared import Prepared
 from effiseg.models.deployed import deploy
-from effiseg.models.segformer import CONFIG_FILE, load_model
+from effiseg.models.segformer import CONFIG_FILE, LABELS_KEY, load_model
 from effiseg.runs.checkpoints import checkpoints, identity
 from effiseg.runs.places import Place
 from effiseg.runs.records import RunRecord, write_record
@@ -77,5 +77,5 @@ def train_run(config: Config, row: Row, seed: int, data: Prepared) -> None:
 def _tell_labels(file: Path, data: Prepared) -> None:
     """Add to a model's configuration what its answers mean, and which images it was trained on."""
     content = json.loads(file.read_text(encoding="utf-8"))
-    content["effiseg_labels"] = {"space": data.space.model_dump(mode="json"), "size": data.size, "fit": data.fit}
+    content[LABELS_KEY] = {"space": data.space.model_dump(mode="json"), "size": data.size, "fit": data.fit}
     write_text(file, json.dumps(content, indent=2) + "\n")

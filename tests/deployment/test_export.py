@@ -18,7 +18,7 @@ from effiseg.deployment.open import open_model
 from effiseg.deployment.predictor import Predictor
 from effiseg.evaluation.evaluate import predict_classes
 from effiseg.models.deployed import deploy
-from effiseg.models.segformer import load_model
+from effiseg.models.segformer import LABELS_KEY, load_model
 from tests.deployment.conftest import CALIBRATION, network
 
 FILES = ["model.onnx", "model_fp16.onnx", "model_int8.onnx"]
@@ -192,9 +192,7 @@ def test_an_onnx_file_of_others_is_refused(exported, tmp_path):
     model = onnx.load(exported.folder / "model.onnx")
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "theirs.onnx")
-    with pytest.raises(
-        EffiSegError, match=r"theirs\.onnx: not a file that this version of EffiSeg exported \(experiment: "
-    ):
+    with pytest.raises(EffiSegError, match=r"theirs\.onnx: not a file that this version of EffiSeg exported \(space: "):
         OnnxSegmenter(tmp_path / "theirs.onnx")
 
 
@@ -203,6 +201,22 @@ def test_a_checkpoint_without_a_card_is_refused(exported, tmp_path):
     del config["effiseg_card"]
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "model.safetensors").write_bytes((exported.folder / "checkpoint/model.safetensors").read_bytes())
+    with pytest.raises(EffiSegError, match="a trained model that was not exported; name it as"):
+        open_checkpoint(tmp_path)
+
+
+def test_a_model_folder_as_the_training_left_it_answers_too(exported, card, tmp_path):
+    config = json.loads((exported.folder / "checkpoint/config.json").read_text())
+    del config["effiseg_card"]
+    config[LABELS_KEY] = card.model_dump(mode="json", include={"space", "size", "fit"})
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model.safetensors").write_bytes((exported.folder / "checkpoint/model.safetensors").read_bytes())
+    images = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8)
+    (network, found), (exported_network, _) = (
+        open_model(str(path), torch.device("cpu")) for path in (tmp_path, exported.folder)
+    )
+    assert (found.space, found.size, found.fit, found.name) == (card.space, card.size, card.fit, str(tmp_path))
+    assert torch.equal(network(images), exported_network(images))
     with pytest.raises(EffiSegError, match="a trained model that was not exported; name it as"):
         open_checkpoint(tmp_path)
 

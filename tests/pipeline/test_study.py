@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
+from effiseg.deployment.open import open_model
 from tests.pipeline.study import Study, ran, restored
 
 STAGES = [
@@ -129,3 +131,9 @@ def test_a_study_without_a_teacher_has_none_in_its_graph_and_says_so(copy: Study
     assert "teach" not in copy.dvc("stage", "list").stdout
     assert copy.repro("report") == ["rows", "report"]
     assert "this study has no teacher" in (copy.folder / "reports/comparison.md").read_text()
+
+
+def test_a_models_folder_tells_its_classes(study: Study) -> None:
+    for run in ("baseline-0", "teacher-0"):
+        _, labelled = open_model(str(study.folder / f"runs/{run}/model/last"), torch.device("cpu"))
+        assert (labelled.space.name, len(labelled.classes), labelled.size) == ("synthetic", 19, (32, 64))
