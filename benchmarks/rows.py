@@ -143,7 +143,7 @@ def data() -> Iterator[Result]:
         settings = load_config(REPOSITORY / "params.yaml").data
         prepare(settings.model_copy(update={"root": str(raw), "size": STEP_SIZE}), Path(folder, "prepared"))
         split = Prepared.open(Path(folder, "prepared")).train
-        sampler = EpochSampler(len(split), STEP_BATCH, seed=0)
+        sampler = EpochSampler(range(len(split)), STEP_BATCH, seed=0)
         ours = DataLoader(PreparedImages(split), STEP_BATCH, sampler=sampler, collate_fn=lambda prepared: prepared)
         workers = os.cpu_count() or 1
         other = DataLoader(PngImages(raw), STEP_BATCH, shuffle=True, num_workers=workers, persistent_workers=True)

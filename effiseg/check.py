@@ -5,13 +5,14 @@ import os
 import re
 import sqlite3
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
 from pathspec import PathSpec
 
 from effiseg.base.config import Config
-from effiseg.base.errors import EffiSegError
+from effiseg.base.errors import EffiSegError, masked
 from effiseg.base.files import repository
 from effiseg.base.origins import digest, refuse_unpinned, weights_file
 from effiseg.base.schema import Data, Row
@@ -20,8 +21,9 @@ from effiseg.data.dataset import SHIPPED, DataSet, open_dataset, table_file
 from effiseg.data.index import INDEX_FILE
 from effiseg.preparation.problems import unusable
 from effiseg.preparation.sources import list_pairs, refuse_missing_weights
-from effiseg.runs.places import PREPARED, is_generated
+from effiseg.runs.places import PREPARED, STARTS, is_generated
 from effiseg.tracking import EXPERIMENT
+from effiseg.weights.fetch import announce, at_hand
 
 
 def check(config: Config) -> None:
@@ -36,8 +38,10 @@ def check(config: Config) -> None:
     _check_store(dataset.name)
     _check_data(config)
     _check_table(config.data, dataset)
-    for name, _ in (*config.teachers(), *config.runs()):
-        _check_start(config.row(name))
+    rows = [config.row(name) for name in dict.fromkeys(name for name, _ in (*config.teachers(), *config.runs()))]
+    for row in rows:
+        _check_start(row)
+    _tell_downloads(rows)
 
 
 def _check_store(source: str) -> None:
@@ -133,4 +137,21 @@ def _check_start(row: Row) -> None:
                 f"start.sha256: {file} (row '{row.name}') has {found}, expected {start.sha256}; correct the digest or "
                 "the file"
             )
-    refuse_unpinned(row)
+    try:
+        refuse_unpinned(row)
+    except EffiSegError as error:
+        if start.source != "huggingface":
+            raise
+        raise EffiSegError(f"{error}; {start.revision} is now: {announce(start.address)}") from None
+
+
+def _tell_downloads(rows: Sequence[Row]) -> None:
+    """Say of all weights that come from elsewhere whether they are here, and what the others will cost."""
+    wanted: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.start.is_fetched and row.start.source != "file":
+            wanted.setdefault(masked(f"{row.start.source} {getattr(row.start, row.start.key)}"), []).append(row)
+    for origin, starting in wanted.items():
+        names, address = ", ".join(row.name for row in starting), starting[0].start.address
+        here = all(at_hand(row.start.address, STARTS / row.name) for row in starting)
+        print(f"{origin} ({names}): {'at hand' if here else f'to be downloaded: {announce(address)}'}")

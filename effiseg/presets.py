@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedSeq
 
 from effiseg.base.config import PARAMS_FILE, load_config, read_yaml
 from effiseg.base.errors import EffiSegError
@@ -78,8 +79,9 @@ def _lay_over(content: Any, differences: Mapping[str, Any], prefix: str = "") ->
             yield from _lay_over(old, new, f"{path}.")
         elif old != new:
             yield f"{path}: {_plain(old)} -> {_plain(new)}"
-            if isinstance(old, list) and isinstance(new, list):
-                # in place, so that the list stays on its line with its comment
+            if isinstance(old, CommentedSeq) and isinstance(new, list):
+                # in place, so that the list stays on its line with its comment, an empty one too
+                old.fa.set_flow_style()
                 old[:] = new
             else:
                 content[key] = new

@@ -2,19 +2,21 @@
 
 from effiseg.base.config import load_config
 from effiseg.base.files import whole_folder, write_json
-from effiseg.base.origins import refuse_unpinned, used
+from effiseg.base.origins import refuse_unpinned
 from effiseg.cli import stage
-from effiseg.runs.places import ROWS
+from effiseg.runs.places import ROWS, STARTS_FILE
 
 
 def main() -> None:
     stage.no_arguments(__doc__)
     config = load_config()
+    rows = [config.row(name) for name in dict.fromkeys(name for name, _ in (*config.teachers(), *config.runs()))]
+    for row in rows:
+        refuse_unpinned(row)
     with whole_folder(ROWS) as out:
-        for name, _ in (*config.teachers(), *config.runs()):
-            row = config.row(name)
-            refuse_unpinned(row)
-            write_json(out / f"{name}.json", used(row))
+        for row in rows:
+            write_json(out / f"{row.name}.json", row.used())
+    write_json(STARTS_FILE, {row.name: row.start.address for row in rows})
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from effiseg.base.errors import EffiSegError
 from effiseg.presets import PRESETS, apply_preset, preset_names
 
 DATA = ("camvid", "cityscapes")
-STUDIES = ("all", "default", "distillation", "faults", "losses", "norms")
+STUDIES = ("all", "default", "distillation", "faults", "losses", "norms", "starts")
 NAMES = tuple(sorted((*DATA, *STUDIES, "mine", "finetune", "teacher")))
 
 
@@ -106,7 +106,7 @@ def test_one_preset_after_the_other_leaves_the_second_ones_settings(params: Path
 def test_a_study_preset_says_which_rows_run_and_nothing_else(params: Path, name: str):
     shipped, differences = read_yaml(params), read_yaml(PRESETS / f"{name}.yaml")
     assert set(differences) == {"study"}
-    assert set(differences["study"]) == {"experiments", "distillation"}
+    assert set(differences["study"]) == {"experiments", "distillation", "continued"}
     apply_preset(name, params=params)
     assert read_yaml(params) == shipped | {"study": shipped["study"] | differences["study"]}
     study = load_config(params).study
@@ -130,7 +130,7 @@ def test_study_and_data_presets_combine_in_either_order(params: Path, tmp_path: 
 
 def rows_of(name: str) -> list[str]:
     study = read_yaml(PRESETS / f"{name}.yaml")["study"]
-    return [*study["experiments"], *study["distillation"]]
+    return [*study["experiments"], *study["distillation"], *study["continued"]]
 
 
 def test_every_row_is_in_all_and_in_a_group(params: Path):
@@ -143,7 +143,7 @@ def test_every_row_is_in_all_and_in_a_group(params: Path):
 def test_default_is_what_params_yaml_ships_with(params: Path):
     assert apply_preset("default", params=params) == []
     apply_preset("all", params=params)
-    shipped = [f"study.{key}: " for key in ("experiments", "distillation")]
+    shipped = [f"study.{key}: " for key in ("experiments", "distillation", "continued")]
     assert [change.partition("[")[0] for change in apply_preset("default", params=params)] == shipped
 
 
@@ -153,7 +153,7 @@ def test_a_study_preset_takes_a_root_too(params: Path, name: str):
     assert changes[-1] == "data.root: data/synthetic -> /data/mine"
     config = load_config(params)
     assert (config.data.root, config.data.source) == ("/data/mine", "synthetic")
-    assert [*config.study.experiments, *config.study.distillation] == rows_of(name)
+    assert [*config.study.experiments, *config.study.distillation, *config.study.continued] == rows_of(name)
     assert_refused(params, name, r": data\.root: ", root="")
 
 

@@ -16,7 +16,8 @@ from ruamel.yaml import YAML
 
 from effiseg.base.errors import EffiSegError
 from effiseg.base.objective import DISTILLATION_TERMS, Loss
-from effiseg.base.schema import Cluster, Data, Deploy, Model, Profile, Report, Row, Start, Study, Synthesize, Train
+from effiseg.base.recipe import Train
+from effiseg.base.schema import Cluster, Data, Deploy, Model, Profile, Report, Row, Start, Study, Synthesize
 from effiseg.base.section import Section
 
 PARAMS_FILE = Path("params.yaml")
@@ -73,7 +74,7 @@ class Config(Section):
     def runs(self) -> list[tuple[str, int]]:
         """Every (row, seed) that the study compares, in the order of params.yaml."""
         study = self.study
-        wanted = {*study.experiments, *study.distillation, *study.assisted}
+        wanted = {*study.experiments, *study.distillation, *study.assisted, *study.continued}
         return [(name, seed) for name in self.experiments if name in wanted for seed in study.seeds]
 
     def teachers(self) -> list[tuple[str, int]]:
@@ -143,7 +144,7 @@ def _check_rows(config: Config) -> None:
 
 def _check_study(config: Config, rows: Mapping[str, Row]) -> None:
     study = config.study
-    lists = {key: getattr(study, key) for key in ("experiments", "teachers", "distillation", "assisted")}
+    lists = {key: getattr(study, key) for key in ("experiments", "teachers", "distillation", "assisted", "continued")}
     if not config.runs():
         raise EffiSegError("study.experiments and study.distillation are both empty: name at least one row")
     for key, names in lists.items():
@@ -151,6 +152,7 @@ def _check_study(config: Config, rows: Mapping[str, Row]) -> None:
             if name not in rows:
                 raise EffiSegError(f"study.{key}: there is no row '{name}'; rows are: {', '.join(rows)}")
             _check_signals(key, rows[name])
+            _check_origin(config, key, rows[name])
     for key, values in {**lists, "seeds": study.seeds}.items():
         repeated = [value for value in values if values.count(value) > 1]
         if repeated:
@@ -168,12 +170,18 @@ def _check_study(config: Config, rows: Mapping[str, Row]) -> None:
             f"study.assistant: '{study.assistant}' is not in study.distillation; it is the distilled row that "
             "study.assisted learns from"
         )
+    origins = [f"{name}-{seed}" for name, seed in (*config.teachers(), *config.runs()) if name not in study.continued]
+    if study.continued and study.origin not in origins:
+        raise EffiSegError(
+            f"study.origin: '{study.origin}' is no run of this study; it is what study.continued starts from, one of: "
+            f"{', '.join(origins)}"
+        )
 
 
 def _check_signals(key: str, row: Row) -> None:
     """Whether the row's terms fit the list of the study that it stands in."""
     terms = [term for term in row.loss.weights.active() if term in DISTILLATION_TERMS]
-    if key in ("experiments", "teachers") and terms and row.train.epochs:
+    if key in ("experiments", "teachers", "continued") and terms and row.train.epochs:
         cure = "list it under study.distillation instead" if key == "experiments" else "set it to 0"
         raise EffiSegError(
             f"study.{key}: row '{row.name}' has a distillation weight ({', '.join(terms)}) and so needs the teacher; "
@@ -186,6 +194,29 @@ def _check_signals(key: str, row: Row) -> None:
             f"study.{key}: row '{row.name}' has no distillation weight above 0 "
             f"({', '.join(DISTILLATION_TERMS)}); list it under study.experiments instead"
         )
+
+
+def _check_origin(config: Config, key: str, row: Row) -> None:
+    """Whether DVC knows that the row comes after the run that it starts from, where it starts from one."""
+    study, start = config.study, row.start
+    known = {
+        "distillation": f"{study.teachers[0]}-{TEACHER_SEED}" if study.teachers else "",
+        "assisted": f"{study.assistant}-{study.seeds[0]}",
+        "continued": study.origin,
+    }.get(key, "")
+    if key == "continued" and start.source != "run":
+        raise EffiSegError(
+            f"study.continued: row '{row.name}' starts from no run (start.source '{start.source}'); give it start: "
+            f"{{source: run, run: {study.origin or '<row>-<seed>'}}}, or list it under study.experiments"
+        )
+    if start.source != "run" or start.run == known:
+        return
+    cure = "" if key == "continued" else "list it under study.continued, and "
+    cure += f"set study.origin: {start.run}"
+    cure += f", or start it from {known}" if known else ""
+    raise EffiSegError(
+        f"study.{key}: row '{row.name}' starts from the run '{start.run}', which DVC would not run before it; {cure}"
+    )
 
 
 def validate(kind: type[Kind], content: Any, prefix: str) -> Kind:

@@ -1,10 +1,9 @@
-"""Where a row's first weights come from, and which bytes those are: what a run follows from besides its settings."""
+"""Where a row's first weights come from, and which bytes those are."""
 
 import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 from effiseg.base.errors import EffiSegError
 from effiseg.base.schema import Row
@@ -44,7 +43,7 @@ def refuse_unpinned(row: Row) -> None:
     """
     start = row.start
     commit = start.source == "huggingface" and re.fullmatch(r"[0-9a-f]{40}", start.revision)
-    if start.source == "drawn" or start.sha256 or commit:
+    if not start.is_fetched or start.sha256 or commit:
         return
     if start.source == "file":
         file = weights_file(start.path)
@@ -68,18 +67,3 @@ def classes_of(weights: Path) -> list[str] | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return None if all(name == f"LABEL_{index}" for index, name in enumerate(found)) else found
-
-
-def used(row: Row) -> dict[str, Any]:
-    """`row.used()`; a file of weights, which may be replaced, stands with its digest and the classes it is known by.
-
-    Raises:
-        EffiSegError: the file is not there.
-    """
-    settings = row.used()
-    if row.start.source == "file" and not row.start.sha256:
-        settings["start"]["sha256"] = digest(weights_file(row.start.path))
-    if row.start.source == "file" and Path(row.start.path).exists():
-        names = classes_of(weights_file(row.start.path))
-        settings["start"] |= {"classes": names} if names else {}
-    return settings

@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from effiseg.base.objective import Loss
-from effiseg.base.section import Channels, Deviations, Positive, Rate, Section, Seed, Share, Size, Weight
+from effiseg.base.recipe import Train
+from effiseg.base.section import Channels, Deviations, Positive, Rate, Section, Seed, Size, Weight
 
 IGNORE_INDEX = 255  # the label of pixels that count nowhere, in every data set of at most 255 classes
 _MANY_IGNORE_INDEX = 2**15 - 1  # and in the others, whose labels need 16 bits
@@ -82,21 +83,36 @@ class Synthesize(Section):
 
 
 class Start(Section):
-    """Where a network's weights come from before it is trained: all of them, or those of the encoder."""
+    """Where a network's weights come from before it is trained, and which part of them is taken."""
 
-    source: Literal["drawn", "huggingface", "gdrive", "url", "file"]
-    part: Literal["network", "encoder"]
+    source: Literal["drawn", "huggingface", "gdrive", "url", "file", "run"]
+    part: Literal["network", "encoder", "selected"]
     repo: str
     revision: str
     gdrive_id: str
     url: str
     path: str
+    run: Annotated[str, Field(pattern=r"^(.+-\d+)?$")]
     sha256: Annotated[str, Field(pattern=r"^([0-9a-fA-F]{64})?$")]
 
     @property
     def key(self) -> str:
         """The key that `source` reads; empty for drawn weights."""
-        return {"huggingface": "repo", "gdrive": "gdrive_id", "url": "url", "file": "path"}.get(self.source, "")
+        keys = {"huggingface": "repo", "gdrive": "gdrive_id", "url": "url", "file": "path", "run": "run"}
+        return keys.get(self.source, "")
+
+    @property
+    def is_fetched(self) -> bool:
+        """Whether the weights come from outside of the study."""
+        return self.source not in ("drawn", "run")
+
+    @property
+    def address(self) -> dict[str, str]:
+        """What says which bytes are fetched, by key; empty where none are."""
+        if not self.is_fetched:
+            return {}
+        keys = {"source", self.key, "sha256"} | ({"revision"} if self.source == "huggingface" else set())
+        return self.model_dump(include=keys)
 
     @model_validator(mode="after")
     def _source_is_complete(self) -> Self:
@@ -126,57 +142,14 @@ class Model(Section):
         return {"draw", "alpha_init"} if set(self.norms.model_dump().values()) - {"layernorm"} else {"draw"}
 
 
-class Optimizer(Section):
-    lr: Rate
-    head_lr: Rate
-    weight_decay: Weight
-    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)]
-    eps: Rate
-    grad_clip: Weight
-
-
-class Schedule(Section):
-    warmup_ratio: Annotated[float, Field(ge=0, lt=1)]
-    warmup_steps: Annotated[int, Field(ge=0)]
-    power: Rate
-
-
-class Augment(Section):
-    flip: Share
-    scale: Annotated[list[Rate], Field(min_length=2, max_length=2)]
-    crop: Size
-    colour: Annotated[float, Field(ge=0, lt=1)]
-
-    @model_validator(mode="after")
-    def _scale_is_a_range(self) -> Self:
-        if self.scale[0] > self.scale[1]:
-            raise ValueError(f"scale is [lowest, highest], found {self.scale}")
-        return self
-
-
-class Train(Section):
-    epochs: Annotated[int, Field(ge=0)]  # 0: a row that is not trained
-    batch_size: Positive
-    accumulation: Positive
-    precision: Literal["fp32", "bf16", "fp16"]
-    compile: bool
-    optimizer: Optimizer
-    schedule: Schedule
-    augment: Augment
-
-    @model_validator(mode="after")
-    def _batch_divides(self) -> Self:
-        if self.batch_size % self.accumulation:
-            raise ValueError(f"batch_size {self.batch_size} is not a multiple of accumulation {self.accumulation}")
-        return self
-
-
 class Study(Section):
     experiments: list[str]
     teachers: list[str]
     distillation: list[str]
     assistant: str
     assisted: list[str]
+    origin: str
+    continued: list[str]
     min_teacher_miou: Annotated[float, Field(ge=0, lt=1)]
     seeds: Annotated[list[Seed], Field(min_length=1)]
     launcher: Annotated[str, Field(min_length=1)]
@@ -246,22 +219,21 @@ class Row(Section):
         if not self.train.epochs and self.start.source == "drawn":
             raise ValueError(
                 "train.epochs 0 leaves the row untrained, and start.source is 'drawn'; set train.epochs above 0, or "
-                "start.source to file, url, gdrive or huggingface"
+                "start.source to file, url, gdrive, huggingface or run"
             )
         if not self.train.epochs and self.start.part == "encoder":
             raise ValueError("train.epochs 0 leaves the decode head as drawn, with start.part 'encoder'; train the row")
         return self
 
     def used(self) -> dict[str, Any]:
-        """The settings that the row's weights depend on, and no others: nested, as in params.yaml."""
-        start = self.start.model_dump(include={"source", self.start.key, "sha256"}) if self.start.key else {}
-        if start and self.start.part == "encoder":
-            start["part"] = self.start.part
-        if self.start.source == "huggingface":
-            start["revision"] = self.start.revision
+        """The settings that the row's weights depend on, and no others: nested, as in params.yaml.
+
+        Of weights that are not drawn it says which part is taken: the weights themselves are seen by their content.
+        """
         drawn = self.model.drawing() if self.train.epochs else set()
         model = self.model.model_dump(exclude={"draw", "alpha_init"} - drawn)
-        settings = {"model": model, "start": start or {"source": "drawn"}}
+        start = {"source": "drawn"} if self.start.source == "drawn" else {"part": self.start.part}
+        settings = {"model": model, "start": start}
         if not self.train.epochs:
             return settings | {"train": {"epochs": 0}}
-        return settings | {"loss": self.loss.used(), "train": self.train.model_dump()}
+        return settings | {"loss": self.loss.used(), "train": self.train.used()}

@@ -1,16 +1,17 @@
 """Augmentation on the device, a batch at a time: image and label move together."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from kornia.enhance import adjust_brightness, adjust_contrast, adjust_saturation
+from kornia.enhance import adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation
 from torch import Tensor, nn
 
 from effiseg.base.device import full_precision
-from effiseg.base.schema import Augment
+from effiseg.base.recipe import Augment
 
-DRAWS = 7  # uniform numbers for each image: zoom, flip, place across and down, brightness, contrast, saturation
+_DRAWS = 7  # uniform numbers for each image: zoom, flip, place across and down, brightness, contrast, saturation
 
 
 class Augmentation(nn.Module):
@@ -23,6 +24,7 @@ class Augmentation(nn.Module):
     def __init__(self, settings: Augment) -> None:
         super().__init__()
         self.settings = settings
+        self.draws = _DRAWS + (settings.hue > 0)  # the hue's is the last one
 
     @torch.compiler.disable  # compiled code would round coordinates otherwise: another nearest label here and there
     def forward(self, images: Tensor, labels: Tensor, draws: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -30,13 +32,13 @@ class Augmentation(nn.Module):
 
         Args:
             images, labels: uint8 (N, 3, H, W) and (N, H, W), of `label_type`, whose largest number is void.
-            draws: uniform in 0..1, (N, DRAWS); from torch's global generator if not given.
+            draws: uniform in 0..1, (N, `draws`); from torch's global generator if not given.
 
         Returns:
             float32 (N, 3, h, w) in 0..255 and labels (N, h, w), h x w the crop.
         """
         if draws is None:
-            draws = torch.rand(len(images), DRAWS, device=images.device)
+            draws = torch.rand(len(images), self.draws, device=images.device)
         # mixed precision would round the coordinates to whole pixels and worse
         with full_precision(images.device):
             return self._move(images, labels, draws)
@@ -65,12 +67,15 @@ class Augmentation(nn.Module):
         return 255 * self._jitter(moved, draws), moved_labels.to(labels.dtype)
 
     def _jitter(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Shift the brightness, scale the contrast and the saturation, in this order, of images in 0..1."""
-        if not self.settings.colour:
-            return images
-        brightness, contrast, saturation = (self.settings.colour * (2 * draws[:, 4:] - 1)).unbind(dim=1)
-        images = adjust_brightness(images, brightness)
-        return adjust_saturation(adjust_contrast(images, 1 + contrast), 1 + saturation).clamp_(0, 1)
+        """Shift the brightness, scale contrast and saturation, turn the hue of images in 0..1, in this order."""
+        colour, hue = self.settings.colour, self.settings.hue
+        if colour:
+            brightness, contrast, saturation = (colour * (2 * draws[:, 4:_DRAWS] - 1)).unbind(dim=1)
+            images = adjust_brightness(images, brightness)
+            images = adjust_saturation(adjust_contrast(images, 1 + contrast), 1 + saturation)
+        if hue:
+            images = adjust_hue(images.clamp(0, 1), 2 * math.pi * hue * (2 * draws[:, _DRAWS] - 1))
+        return images.clamp_(0, 1) if colour or hue else images
 
     def _grid(self, draws: Tensor, size: Sequence[int]) -> Tensor:
         """Where in the images, in -1..1, each pixel of the crops lies: (N, h, w, 2)."""

@@ -49,6 +49,7 @@ class Card(Labelled):
     Attributes:
         experiment: the row, trained with `seed` at `git_commit` on the prepared data of `data_digest`.
         miou: on the validation split at full label resolution, after the last epoch, as a fraction.
+        start, licence: where its weights came from before training, and on which terms, where a model card says so.
         mean: of RGB in [0, 1], with `std`; the ONNX file normalises by itself, the checkpoint's processor does it.
     """
 
@@ -59,6 +60,8 @@ class Card(Labelled):
     miou: float
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    start: str = ""
+    licence: str = ""
 
     @property
     def name(self) -> str:

@@ -1,17 +1,16 @@
 """A row's network as it is before training."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from effiseg.base.errors import EffiSegError
-from effiseg.base.origins import classes_of
-from effiseg.base.schema import Row
+from effiseg.base.schema import Model, Row
 from effiseg.models.segformer import Segmenter, build_model
-from effiseg.weights.fetch import fetch
 from effiseg.weights.files import read_tensors
 from effiseg.weights.layouts import to_transformers
 from effiseg.weights.partial import Loaded, load_part
+from effiseg.weights.source import Checkpoint, Source
 
 
 @dataclass(frozen=True)
@@ -19,34 +18,48 @@ class Started:
     """A network before training.
 
     Attributes:
-        origin: the checkpoint's file; None where all is drawn.
-        loaded: what came of it.
+        source: where its weights came from; empty where all is drawn.
+        loaded: what came of them.
     """
 
     model: Segmenter
-    origin: Path | None = None
-    loaded: Loaded | None = None
+    source: Source
+    loaded: Loaded | None
 
 
-def start_model(row: Row, classes: Sequence[str]) -> Started:
-    """The row's network: weights drawn (torch's global generator), or of the checkpoint that `row.start` names.
+def start_model(row: Row, classes: Sequence[str], checkpoint: Checkpoint | None) -> Started:
+    """The row's network: weights drawn (torch's global generator), or the part of `checkpoint` that `row.start` names.
 
     Raises:
-        EffiSegError: the checkpoint cannot be had or read, or does not fit the network; or something would stay as
-            drawn of a row that is not trained.
+        EffiSegError: the checkpoint cannot be read, or does not fit the network; or something would stay as drawn of a
+            row that is not trained.
     """
     model = build_model(row.model, classes)
-    if row.start.source == "drawn":
-        return Started(model)
-    origin = fetch(row.start, row.model)
-    known_as = classes_of(origin)
-    tensors = to_transformers(read_tensors(origin), num_labels=len(classes))
+    if checkpoint is None:
+        return Started(model, Source(), None)
+    source = checkpoint.source
+    try:
+        tensors = to_transformers(read_tensors(checkpoint.file), num_labels=len(classes))
+    except EffiSegError as error:
+        raise EffiSegError(f"row '{row.name}' starts from {source.origin}: {error}") from None
     loaded = load_part(
-        model.network, tensors, part=row.start.part, classes=classes, known_as=known_as, origin=str(origin)
+        model.network,
+        tensors,
+        part=row.start.part,
+        classes=classes,
+        known_as=source.classes,
+        origin=f"row '{row.name}' starts from {source.origin}",
     )
     if loaded.drawn and not row.train.epochs:
         raise EffiSegError(
-            f"{origin}: row '{row.name}' is not trained (train.epochs 0), and not all of it is in the checkpoint: "
-            f"{loaded.told()}; train the row, or use a checkpoint of these very classes and layers"
+            f"row '{row.name}' is not trained (train.epochs 0), and not all of it is in what it starts from, "
+            f"{source.origin}: {loaded.told()}; train the row, or use a checkpoint of these very classes and layers"
         )
-    return Started(model, origin, loaded)
+    _compare_normalisation(row.model, source)
+    return Started(model, source, loaded)
+
+
+def _compare_normalisation(model: Model, source: Source) -> None:
+    for key, ours, theirs in (("mean", model.mean, source.mean), ("std", model.std, source.std)):
+        if theirs and any(abs(a - b) > 1e-3 for a, b in zip(theirs, ours, strict=True)):
+            print(f"warning: model.{key} is {ours}, but {source.origin} was trained with {theirs}", file=sys.stderr)

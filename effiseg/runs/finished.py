@@ -57,6 +57,8 @@ def find_run(config: Config, data: Prepared, name: str) -> FinishedRun:
         "fit": data.fit,
         "mean": tuple(model.mean),
         "std": tuple(model.std),
+        "start": record.origin,
+        "licence": record.licence,
     }
     return FinishedRun(place, Card.checked(fields, f"results of {name}"))
 

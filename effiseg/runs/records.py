@@ -60,17 +60,20 @@ class RunRecord(Record):
 
     Attributes:
         identity: of the training, see `checkpoints.identity`; its MLflow run bears it too.
-        origin: the file that the first weights are from; empty where they were drawn.
+        origin: where the first weights are from; empty where they were drawn.
+        licence: of those, as their model card states it; empty where none does.
         start: what of them was loaded, left aside and drawn.
         epochs: 0 where the weights were fetched and not trained.
         train_minutes: wall-clock time with the evaluations between epochs, over all resumed parts.
         teacher_digest: of the teacher's weights; None where the row has none.
+        start_digest: of the file of the first weights; None where they were drawn.
     """
 
     experiment: str
     seed: int
     identity: str
     origin: str
+    licence: str
     start: str
     epochs: int
     steps: int
@@ -84,6 +87,7 @@ class RunRecord(Record):
     data_source: str
     data_digest: str
     teacher_digest: str | None
+    start_digest: str | None
     weights_digest: str
     git_commit: str
 

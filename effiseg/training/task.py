@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from effiseg.base.objective import Loss
 from effiseg.base.schema import Row
-from effiseg.data.augment import DRAWS, Augmentation
+from effiseg.data.augment import Augmentation
 from effiseg.evaluation.evaluate import shrink_labels
 from effiseg.losses.inside import on_grids
 from effiseg.losses.terms import LOSSES, Setting, Signals
@@ -70,7 +70,7 @@ class Task(nn.Module):
     @torch.compiler.disable
     def draw(self, seeds: Sequence[int], device: torch.device) -> Draws:
         """All that is random about a step's samples, each by its own seed: on no process is it drawn otherwise."""
-        return self.student.draw(seeds, self.augmentation.settings.crop, DRAWS, device)
+        return self.student.draw(seeds, self.augmentation.settings.crop, self.augmentation.draws, device)
 
     def _ask_teacher(self, images: Tensor) -> Outputs:
         for teacher in self._teacher:

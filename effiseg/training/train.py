@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from accelerate.utils import broadcast_object_list, gather_object
 from safetensors.torch import save_file
-from transformers import TrainerState, set_seed
+from transformers import EarlyStoppingCallback, TrainerState, set_seed
 from transformers.trainer import TRAINER_STATE_NAME
 
 from effiseg.base.device import device_name, keep_freed_memory
@@ -23,10 +23,13 @@ from effiseg.data.prepared import Prepared
 from effiseg.models.deployed import Deployed
 from effiseg.models.segformer import Segmenter, save_model
 from effiseg.models.start import Started, start_model
+from effiseg.training.average import WeightAverage
 from effiseg.training.batch_norm import share_statistics
 from effiseg.training.callbacks import COMPLETE, Clock, Monitor, OnLog
+from effiseg.training.held_out import hold_out
 from effiseg.training.task import Task
-from effiseg.training.trainer import RowTrainer, best_folder, training_arguments
+from effiseg.training.trainer import HELD_OUT, RowTrainer, best_folder, training_arguments
+from effiseg.weights.source import Checkpoint
 
 SCORES = ("miou", "miou_quarter", "pixel_accuracy")
 
@@ -36,15 +39,18 @@ class Training:
     """What a finished training says of itself.
 
     Attributes:
-        history: one line per epoch: epoch, step, loss, each term, lr, miou, miou_quarter, pixel_accuracy.
-        origin: the file that the first weights are from; empty where they were drawn.
+        history: one line per epoch: epoch, step, loss, each term, lr, miou, miou_quarter, pixel_accuracy, and
+            held_out_miou where training images are held out.
+        origin: where the first weights are from; empty where they were drawn.
+        licence: of those, as their model card states it.
         start: what of them was loaded, left aside and drawn.
-        best_epoch: the epoch with the highest validation mIoU, counted from 1.
+        best_epoch: that of the highest mIoU, counted from 1, on what is held out or else on the validation split.
         train_minutes: wall-clock time with the evaluations between epochs, over all resumed parts.
     """
 
     history: pd.DataFrame
     origin: str
+    licence: str
     start: str
     epochs: int
     steps: int
@@ -64,6 +70,7 @@ def train_row(
     checkpoints: Path,
     out: Path,
     *,
+    start: Checkpoint | None = None,
     teacher: Segmenter | Deployed | None,
     on_log: OnLog,
 ) -> Training | None:
@@ -77,6 +84,7 @@ def train_row(
 
     Args:
         checkpoints: where the training keeps what it needs to resume; the caller deletes it when all is done.
+        start: what the row starts from; None where its weights are drawn.
         teacher: needed by rows with a distillation term; best deployed already, so that the trained form can be freed.
         on_log: gets every logged number as (metrics, step).
 
@@ -89,36 +97,44 @@ def train_row(
     """
     keep_freed_memory()
     set_seed(seed)
-    started = start_model(row, data.classes)
+    started = start_model(row, data.classes, start)
     if started.loaded and os.environ.get("RANK", "0") == "0":
-        print(f"start: {started.origin}: {started.loaded.told()}")
+        print(f"start: {started.source.origin}: {started.loaded.told()}")
     if not row.train.epochs:
         return _untrained(started, row, out)
     task = Task(started.model, teacher, row, data.class_weights)
     processes = _processes()
-    arguments = training_arguments(row.train, seed, checkpoints, len(data.train), processes)
+    stop = row.train.early_stop
+    learned, held_out = hold_out(data.train, stop.share) if stop.patience else (range(len(data.train)), ())
+    arguments = training_arguments(row.train, seed, checkpoints, len(learned), processes)
     # asking joins the processes; each drives one GPU, however many there are
     arguments._n_gpu = min(1, arguments.n_gpu)
     if processes > 1:
         share_statistics(task)
     resume = common_checkpoint(checkpoints)
     clock = Clock(json.loads((resume / COMPLETE).read_text(encoding="utf-8"))["seconds"] if resume else 0.0)
-    callbacks = [clock, Monitor(f"{row.name} seed {seed}", on_log)]
-    trainer = RowTrainer(task, arguments, data, callbacks, row.train.optimizer.head_lr)
+    average = WeightAverage(task.student, row.train.ema, resume) if row.train.ema else None
+    stops = [EarlyStoppingCallback(stop.patience)] if stop.patience else []
+    # the clock marks checkpoints as complete: what belongs into them is written before
+    callbacks = [*stops, *([average] if average else []), clock, Monitor(f"{row.name} seed {seed}", on_log)]
+    trainer = RowTrainer(
+        task, arguments, data, callbacks, row.train, learned=learned, held_out=held_out, average=average
+    )
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     _refuse_divergence(task, row)
     if not trainer.is_world_process_zero():
         return None
     seconds = clock.seconds
-    _write_models(task, checkpoints, out)
+    _write_models(trainer, checkpoints, out)
     history = epoch_history(trainer.state, list(task.weights))
     return Training(
         history=history,
-        origin=str(started.origin or ""),
+        origin=started.source.origin,
+        licence=started.source.licence,
         start=started.loaded.told() if started.loaded else "",
-        epochs=row.train.epochs,
+        epochs=int(history["epoch"].iloc[-1]),
         steps=trainer.state.global_step,
-        best_epoch=int(history["epoch"].iloc[history["miou"].fillna(-1).argmax()]),
+        best_epoch=int(history["epoch"].iloc[history[HELD_OUT if stops else "miou"].fillna(-1).argmax()]),
         train_minutes=seconds / 60,
         images_per_second=trainer.state.global_step * row.train.batch_size / seconds,
         peak_memory_mb=_peak_memory_mb(),
@@ -136,7 +152,8 @@ def _untrained(started: Started, row: Row, out: Path) -> Training | None:
         save_model(started.model, out / name)
     return Training(
         history=pd.DataFrame(columns=["epoch", "step", "loss", "lr", *SCORES]),
-        origin=str(started.origin),
+        origin=started.source.origin,
+        licence=started.source.licence,
         start=started.loaded.told() if started.loaded else "",
         epochs=0,
         steps=0,
@@ -199,18 +216,23 @@ def epoch_history(state: TrainerState, terms: list[str]) -> pd.DataFrame:
     history = weighted.div(losses.groupby("epoch")["steps"].sum(), axis=0)
     history["lr"] = losses.groupby("epoch")["learning_rate"].last()
     scored = logs.dropna(subset=["eval_miou"]).set_index("epoch")
-    for name in SCORES:
-        history[name] = scored[f"eval_{name}"]
+    for name in (*SCORES, HELD_OUT):
+        if f"eval_{name}" in scored:
+            history[name] = scored[f"eval_{name}"]
     history.insert(0, "step", scored["step"].astype(int))
     return history.reset_index()
 
 
-def _write_models(task: Task, checkpoints: Path, out: Path) -> None:
+def _write_models(trainer: RowTrainer, checkpoints: Path, out: Path) -> None:
+    """The network of the last epoch and the best one; where what is held out chose an epoch, that one is both."""
     out.mkdir(parents=True, exist_ok=True)
-    save_model(task.student, out / "last")
     best = best_folder(checkpoints)
+    if trainer.held_out and best.exists():
+        shutil.copytree(best, out / "last", dirs_exist_ok=True)
+    else:
+        save_model(trainer.student, out / "last")
     shutil.copytree(best if best.exists() else out / "last", out / "best", dirs_exist_ok=True)
-    projectors = {name: tensor.cpu().contiguous() for name, tensor in task.terms.state_dict().items()}
+    projectors = {name: tensor.cpu().contiguous() for name, tensor in trainer.task.terms.state_dict().items()}
     if projectors:
         save_file(projectors, out / "projectors.safetensors")
 

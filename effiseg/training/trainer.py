@@ -1,6 +1,7 @@
 """transformers' Trainer, told how this project evaluates, logs and decays."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,21 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from transformers.utils import logging
 
 from effiseg.base.errors import EffiSegError
-from effiseg.base.schema import Train
+from effiseg.base.recipe import Train
 from effiseg.data.prepared import Prepared, Split
-from effiseg.evaluation.evaluate import evaluate
+from effiseg.evaluation.evaluate import Evaluation, evaluate
 from effiseg.models.deployed import deploy
-from effiseg.models.segformer import save_model
-from effiseg.training.sampler import EpochSampler
+from effiseg.models.segformer import Segmenter, save_model
+from effiseg.training.average import WeightAverage
+from effiseg.training.held_out import part_of
+from effiseg.training.rates import rate_factors
+from effiseg.training.sampler import EpochSampler, images_by_class
 from effiseg.training.task import Task
 
 logging.set_verbosity_error()  # its advice is for users of the library; ours see the bar
 
 LOGS_PER_EPOCH = 5
+HELD_OUT = "held_out_miou"  # of the training images by which a training stops early
 
 
 class PreparedImages(Dataset[dict[str, Any]]):
@@ -49,43 +54,70 @@ class RowTrainer(Trainer):
         args: TrainingArguments,
         data: Prepared,
         callbacks: list[TrainerCallback],
-        head_lr: float = 1.0,
+        recipe: Train,
+        *,
+        learned: Sequence[int],
+        held_out: Sequence[int] = (),
+        average: WeightAverage | None = None,
     ) -> None:
+        """What the library does not know of.
+
+        Args:
+            learned: indices of the training images that are learned.
+            held_out: of those that are scored after each epoch, to choose one.
+            average: of the student, which is then what is scored and kept; it is one of the callbacks too.
+        """
         self.task = task
         self.data = data
-        self.head_lr = head_lr
+        self.recipe = recipe
+        self.average = average
+        self.learned = learned
+        self.held_out = held_out
         self.term_sums: dict[str, Tensor] = {}
         self.steps_summed = 0.0
         images = {"train_dataset": PreparedImages(data.train), "eval_dataset": PreparedImages(data.val)}
         super().__init__(task, args, **images, data_collator=lambda batch: batch, callbacks=callbacks)
         self.remove_callback(PrinterCallback)
 
+    @property
+    def student(self) -> Segmenter:
+        """What is scored and kept: the student as it is, or the average of what it was."""
+        return self.average.network if self.average else self.task.student
+
     def _get_train_sampler(self, *_: Any) -> Sampler:
         shares = self.args.world_size * self.args.gradient_accumulation_steps
-        return EpochSampler(len(self.data.train), shares * self.args.per_device_train_batch_size, self.args.seed)
+        by_class = (
+            images_by_class(self.data.train, self.learned, self.data.num_classes)
+            if self.recipe.sampling == "class_uniform"
+            else ()
+        )
+        return EpochSampler(self.learned, shares * self.args.per_device_train_batch_size, self.args.seed, by_class)
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """Weights decay; norm parameters and biases, which are vectors, never do."""
         return [name for name, parameter in model.named_parameters() if parameter.ndim > 1]
 
     def create_optimizer(self, *args: Any) -> Any:
-        """The library's, with a learning rate of its own for the decode head where `head_lr` is not 1."""
-        if self.optimizer is not None or self.head_lr == 1:  # type: ignore[has-type]
+        """The library's, with learning rates that differ within the network where the recipe says so."""
+        optimizer = self.recipe.optimizer
+        if self.optimizer is not None or optimizer.head_lr == optimizer.layer_decay == 1:  # type: ignore[has-type]
             return super().create_optimizer(*args)
         kind, settings = self.get_optimizer_cls_and_kwargs(self.args)
         decays = set(self.get_decay_parameter_names(self.task))
-        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-        for name, parameter in self.task.named_parameters():
-            if parameter.requires_grad:
-                groups.setdefault(("decode_head." in name, name in decays), []).append(parameter)
+        learning = {name: each for name, each in self.task.named_parameters() if each.requires_grad}
+        depths = self.task.student.network.config.depths
+        factors = rate_factors(learning, depths, head=optimizer.head_lr, decay=optimizer.layer_decay)
+        groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+        for name, parameter in learning.items():
+            groups.setdefault((factors[name], name in decays), []).append(parameter)
         self.optimizer = kind(
             [
                 {
                     "params": parameters,
-                    "lr": self.args.learning_rate * (self.head_lr if is_head else 1.0),
+                    "lr": self.args.learning_rate * factor,
                     "weight_decay": self.args.weight_decay if is_decaying else 0.0,
                 }
-                for (is_head, is_decaying), parameters in groups.items()
+                for (factor, is_decaying), parameters in groups.items()
             ],
             **settings,
         )
@@ -114,22 +146,28 @@ class RowTrainer(Trainer):
         super().log(logs, start_time)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Score the validation split and keep the student when it is the best so far."""
-        evaluation = evaluate(
-            deploy(self.task.student),
-            self.data.val,
+        """Score the validation split, and what is held out, and keep the student when it is the best so far."""
+        network = deploy(self.student)
+        metrics = {f"eval_{name}": value for name, value in self._score(network, self.data.val).headline().items()}
+        if self.held_out:
+            held_out = self._score(network, part_of(self.data.train, self.held_out))
+            metrics[f"eval_{HELD_OUT}"] = held_out.scores.miou
+        best, decisive = self.state.best_metric, metrics[f"eval_{self.args.metric_for_best_model}"]
+        if self.args.should_save and (best is None or decisive > best):
+            save_model(self.student, best_folder(self.args.output_dir))
+        self.log(dict(metrics))
+        self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _score(self, network: nn.Module, split: Split) -> Evaluation:
+        return evaluate(
+            network,
+            split,
             self.data.classes,
             batch_size=self.args.per_device_train_batch_size,
             device=self.args.device,
             across_processes=True,
         )
-        metrics = {f"eval_{name}": value for name, value in evaluation.headline().items()}
-        best = self.state.best_metric
-        if self.args.should_save and (best is None or metrics["eval_miou"] > best):
-            save_model(self.task.student, best_folder(self.args.output_dir))
-        self.log(dict(metrics))
-        self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
 
 
 def best_folder(checkpoints: str | Path) -> Path:
@@ -152,11 +190,12 @@ def training_arguments(train: Train, seed: int, checkpoints: Path, images: int, 
             f"{train.accumulation} accumulation steps; use a multiple of {shares}"
         )
     optimizer, schedule = train.optimizer, train.schedule
-    steps = train.epochs * math.ceil(images / train.batch_size)
+    steps, stops = train.steps(images), train.early_stop.patience > 0
     return TrainingArguments(
         output_dir=str(checkpoints),
         seed=seed,
         num_train_epochs=train.epochs,
+        max_steps=train.iterations or -1,
         per_device_train_batch_size=train.batch_size // shares,
         gradient_accumulation_steps=train.accumulation,
         learning_rate=optimizer.lr,
@@ -178,7 +217,8 @@ def training_arguments(train: Train, seed: int, checkpoints: Path, images: int, 
         eval_strategy="epoch",
         save_strategy="epoch",
         save_total_limit=2,  # one whole checkpoint stays while the next is written
-        metric_for_best_model="miou",
+        metric_for_best_model=HELD_OUT if stops else "miou",
+        restore_callback_states_from_checkpoint=stops,  # how long ago the best was
         greater_is_better=True,
         label_names=["labels"],
         logging_nan_inf_filter=False,  # it would wait for the device at every step, and hide a diverged loss

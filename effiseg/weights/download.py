@@ -1,4 +1,4 @@
-"""Checkpoints from a URL, Google Drive or the Hugging Face Hub: resumed, checked, and whole or not there at all."""
+"""Checkpoints from a URL or Google Drive: resumed, checked, and whole or not there at all."""
 
 import json
 import re
@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote
 
 import gdown
@@ -14,8 +14,6 @@ import requests
 import urllib3
 from filelock import FileLock
 from gdown.exceptions import DownloadError
-from huggingface_hub import errors as hub_errors
-from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from requests.exceptions import ChunkedEncodingError, SSLError
 from tqdm import tqdm
 
@@ -27,21 +25,6 @@ _TIMEOUT = (10.0, 60.0)  # seconds to connect, and between bytes
 _CHUNK = 1 << 16  # bytes; a cut connection loses at most one
 _BUSY = {408, 429, 500, 502, 503, 504}  # answers worth another attempt
 _BY_HAND = "or fetch it in a browser and set start.source: file and start.path"
-_HUB_PROBLEMS: tuple[tuple[type[Exception], str], ...] = (  # the first that fits
-    (hub_errors.LocalEntryNotFoundError, "the Hub cannot be reached; check the network, HF_ENDPOINT, HF_HUB_OFFLINE"),
-    (hub_errors.GatedRepoError, "access is restricted; accept its terms on the Hub and set HF_TOKEN"),
-    (hub_errors.RepositoryNotFoundError, "not on the Hub, or private; correct it, or set HF_TOKEN if it is yours"),
-    (hub_errors.RevisionNotFoundError, "no such revision; expected a branch, a tag or a commit hash"),
-    (hub_errors.HFValidationError, "not a name the Hub allows; expected owner/name"),
-    (Exception, "the transfer failed; check the network and the disk, then run again"),
-)
-
-
-class HubFiles(NamedTuple):
-    """Local files of one commit of a Hub repository."""
-
-    weights: Path  # model.safetensors or pytorch_model.bin; config.json, which names the classes, lies beside it
-    preprocessor: Path | None  # preprocessor_config.json
 
 
 def fetch_url(url: str, folder: Path, *, sha256: str | None = None) -> Path:
@@ -57,7 +40,7 @@ def fetch_url(url: str, folder: Path, *, sha256: str | None = None) -> Path:
     Raises:
         EffiSegError: the URL, the server, the connection, the disk or the digest is at fault.
     """
-    path, key = folder / _name_in(url), f"start.url: {url}"
+    path, key = folder / url_file(url), f"start.url: {url}"
     with _destination(path):
         if not _is_there(path, key, sha256):
             part = _beside(path, ".part")
@@ -79,7 +62,7 @@ def fetch_gdrive(file_id: str, folder: Path, *, sha256: str | None = None) -> Pa
     Raises:
         EffiSegError: Drive does not give the file out, or the connection, the disk or the digest is at fault.
     """
-    path, key = folder / f"gdrive-{file_id}", f"start.gdrive_id: {file_id}"
+    path, key = folder / drive_file(file_id), f"start.gdrive_id: {file_id}"
     if not re.fullmatch(r"[\w-]{10,}", file_id):
         raise EffiSegError(f"{key}: expected the id alone: in a sharing link, the part between /d/ and /view")
     with _destination(path):
@@ -92,34 +75,28 @@ def fetch_gdrive(file_id: str, folder: Path, *, sha256: str | None = None) -> Pa
     return path
 
 
-def fetch_huggingface(repo: str, revision: str, folder: Path, *, sha256: str | None = None) -> HubFiles:
-    """Download a transformers model from the Hub; HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE are honoured.
-
-    Args:
-        repo: owner/name.
-        revision: a branch, a tag, or a commit hash, which pins it.
-        folder: becomes a cache in the Hub's own layout; created if missing.
-        sha256: what the weights must have; printed when not given.
-
-    Raises:
-        EffiSegError: there is no such thing for this user, or the connection, the disk or the digest is at fault.
-    """
-    names = "model.safetensors", "pytorch_model.bin"
-    weights = next((path for name in names if (path := _hub_file(repo, name, revision, folder))), None)
-    if weights is None:
-        lacking = f"has neither {' nor '.join(names)}, expected a model in one file: choose another repository"
-        raise EffiSegError(f"start.repo: {repo} (start.revision: {revision}): {lacking}")
-    _check(weights, f"start.repo: {repo}", sha256)
-    # the branch may move between two requests: the commit is in .../snapshots/<commit>/<file>
-    commit = weights.parent.name
-    _hub_file(repo, "config.json", commit, folder)
-    return HubFiles(
-        weights=weights,
-        preprocessor=_hub_file(repo, "preprocessor_config.json", commit, folder),
-    )
+def drive_file(file_id: str) -> str:
+    """What `fetch_gdrive` calls its file."""
+    return f"gdrive-{file_id}"
 
 
-def _name_in(url: str) -> str:
+def held(file: Path, sha256: str) -> bool:
+    """Whether a file has been downloaded already."""
+    return file.is_file() and digest(file) == sha256.lower()
+
+
+def ask_url(url: str) -> int | None:
+    """The size of the file behind a link in bytes, without downloading it; None where nobody tells."""
+    try:
+        with requests.head(url, allow_redirects=True, timeout=_TIMEOUT) as response:
+            response.raise_for_status()
+            return _identity(response)["size"]
+    except requests.RequestException:
+        return None
+
+
+def url_file(url: str) -> str:
+    """What `fetch_url` calls its file."""
     match = re.match(r"https?://[^/?#\s]+([^?#]*)", url, re.IGNORECASE)
     if match is None:
         raise EffiSegError(f"start.url: found '{url}', expected a link that starts with http:// or https://")
@@ -139,7 +116,7 @@ def _destination(path: Path) -> Iterator[None]:
         with FileLock(_beside(path, ".lock")):
             yield
     except OSError as error:
-        raise EffiSegError(f"{path}: cannot be written ({_line(error)}); make room or use another folder") from error
+        raise EffiSegError(f"{path}: cannot be written ({line(error)}); make room or use another folder") from error
 
 
 def _read_record(path: Path) -> dict[str, Any]:
@@ -156,7 +133,7 @@ def _is_there(path: Path, source: str, sha256: str | None) -> bool:
     expected = sha256 or (record.get("sha256") if record.get("source") == source else None)
     if not expected or not path.is_file() or digest(path) != expected.lower():
         return False
-    _check(path, source, sha256)
+    check_digest(path, source, sha256)
     return True
 
 
@@ -167,14 +144,18 @@ def _land(whole: Path, path: Path, source: str, sha256: str | None) -> None:
     if start.startswith((b"<!doctype html", b"<html")):
         whole.unlink()
         raise EffiSegError(f"{source}: is a web page, expected a checkpoint; link to the file itself, {_BY_HAND}")
-    record = {"source": source, "sha256": _check(whole, source, sha256)}
+    record = {"source": source, "sha256": check_digest(whole, source, sha256)}
     whole.replace(path)
     _beside(whole, ".json").unlink(missing_ok=True)
     _beside(path, ".json").write_text(json.dumps(record), encoding="utf-8")
 
 
-def _check(path: Path, source: str, sha256: str | None) -> str:
-    """The file's digest; a file that has not the expected one is deleted."""
+def check_digest(path: Path, source: str, sha256: str | None) -> str:
+    """The file's digest; a file that has not the expected one is deleted.
+
+    Raises:
+        EffiSegError: it has another than `sha256`.
+    """
     found = digest(path)
     if not sha256:
         print(f"{masked(source)}: to pin this file, set start.sha256: {found}")
@@ -254,8 +235,8 @@ def _explain(error: Exception) -> str:
         login = f"use one without login, {_BY_HAND}" if answer.status_code in (401, 403) else "is it right and alive?"
         return f"the server answered {answer.status_code} {answer.reason}; check the link: {login}"
     if isinstance(error, SSLError):
-        return f"no trusted TLS connection ({_line(error)}); check this machine's clock and certificates"
-    return f"the transfer failed ({_line(error)}); check the link and the network, then run again to resume"
+        return f"no trusted TLS connection ({line(error)}); check this machine's clock and certificates"
+    return f"the transfer failed ({line(error)}); check the link and the network, then run again to resume"
 
 
 def _clear(whole: Path) -> None:
@@ -273,26 +254,12 @@ def _transfer_from_drive(file_id: str, whole: Path, source: str) -> None:
         if "byte range" in str(error):  # not the file that was begun: gdown would refuse for ever
             _clear(whole)
         raise EffiSegError(
-            f"{source}: not given out by Google Drive ({_line(error)}); run again if the network was at fault, check "
+            f"{source}: not given out by Google Drive ({line(error)}); run again if the network was at fault, check "
             f"that anyone with the link may read it, wait a day if it is over quota, {_BY_HAND}"
         ) from error
 
 
-def _hub_file(repo: str, name: str, revision: str, folder: Path) -> Path | None:
-    """The file in the local cache; None if the repository has no such file."""
-    try:
-        return Path(hf_hub_download(repo, name, revision=revision, cache_dir=folder))
-    except hub_errors.RemoteEntryNotFoundError:
-        return None
-    except (hub_errors.HTTPError, OSError, RuntimeError, ValueError) as error:  # hf_xet's are RuntimeErrors
-        offline = isinstance(error, hub_errors.LocalEntryNotFoundError)
-        # the cache also knows which files the repository does not have
-        if offline and try_to_load_from_cache(repo, name, cache_dir=folder, revision=revision) is not None:
-            return None
-        problem = next(text for kind, text in _HUB_PROBLEMS if isinstance(error, kind)) + f" ({name}: {_line(error)})"
-        raise EffiSegError(f"start.repo: {repo} (start.revision: {revision}): {problem}") from error
-
-
-def _line(error: Exception) -> str:
+def line(error: Exception) -> str:
+    """What an error says, on one line."""
     inner = getattr(error.args[0] if error.args else None, "reason", error)  # urllib3 wraps the cause
     return " ".join(str(inner).split()) or type(error).__name__

@@ -1,50 +1,144 @@
-"""A checkpoint from wherever `start.source` says."""
+"""The weights that rows start from, from wherever they are, into one folder for each row."""
 
 import json
-import sys
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from effiseg.base.errors import EffiSegError
-from effiseg.base.files import repository
-from effiseg.base.origins import digest, weights_file
-from effiseg.base.schema import Model, Start
-from effiseg.weights.download import fetch_gdrive, fetch_huggingface, fetch_url
+from effiseg.base.errors import EffiSegError, masked
+from effiseg.base.files import repository, whole_folder
+from effiseg.base.origins import classes_of, digest, weights_file
+from effiseg.weights.source import CHECKPOINT_FILE, Checkpoint, Source, write_source
+
+Address = Mapping[str, str]  # see `Start.address`
+
+DOWNLOADS = Path(".downloads")  # in the repository: what was downloaded, and what is half there
 
 
-def fetch(start: Start, model: Model) -> Path:
-    """The checkpoint file that `start` names, downloaded if need be.
+def fetch_starts(addresses: Mapping[str, Address], out: Path) -> None:
+    """Fill `out`/<row>/ for every row; what is there already and still what is asked for stays.
 
     Args:
-        model: whose input normalisation is held against what a repository on the Hub states.
+        addresses: by row; empty for a row whose weights do not come from outside.
 
     Raises:
-        EffiSegError: it cannot be had, or its digest is not `start.sha256`.
+        EffiSegError: weights cannot be had, or have another digest than theirs.
     """
-    downloads = repository() / ".downloads"
-    sha256 = start.sha256 or None
-    if start.source == "url":
-        return fetch_url(start.url, downloads, sha256=sha256)
-    if start.source == "gdrive":
-        return fetch_gdrive(start.gdrive_id, downloads, sha256=sha256)
-    if start.source == "huggingface":
-        files = fetch_huggingface(start.repo, start.revision, downloads, sha256=sha256)
-        _compare_normalisation(start, model, files.preprocessor)
-        return files.weights
-    path = weights_file(start.path)
-    found = digest(path)
+    out.mkdir(parents=True, exist_ok=True)
+    for folder in out.iterdir():
+        if folder.name not in addresses:
+            shutil.rmtree(folder)
+    for row, address in addresses.items():
+        if _is_there(out / row, address):
+            continue
+        file, source = fetch(address)
+        if source.origin:
+            print(f"row '{row}' starts from {source.origin}; licence: {source.licence or 'none is stated there'}")
+        with whole_folder(out / row) as folder:
+            if file:
+                shutil.copyfile(file, folder / CHECKPOINT_FILE)
+            write_source(folder, source)
+
+
+def fetch(address: Address) -> tuple[Path | None, Source]:
+    """The checkpoint's file, downloaded if need be, and what is known of it; no file where nothing is to be fetched.
+
+    Raises:
+        EffiSegError: it cannot be had, or its digest is not the address's sha256.
+    """
+    if not address:
+        return None, Source()
+    kind, sha256, downloads = address["source"], address["sha256"] or None, repository() / DOWNLOADS
+    known: dict[str, Any] = {"address": noted(address)}
+    if kind == "huggingface":
+        from effiseg.weights.hub import (
+            fetch_huggingface,
+            licence_on,
+        )  # imported late, as the others: they cost a second
+
+        files = fetch_huggingface(address["repo"], address["revision"], downloads, sha256=sha256)
+        file, known["origin"] = files.weights, f"huggingface {address['repo']} at {files.commit}"
+        known |= {"licence": licence_on(files.card) if files.card else "", **_normalisation(files.preprocessor)}
+    elif kind == "file":
+        file = weights_file(address["path"])
+        known["origin"] = f"file {file.name}"
+        if (card := Path(address["path"], "README.md")).is_file():  # a folder, such as a clone of a repository
+            from effiseg.weights.hub import licence_on
+
+            known["licence"] = licence_on(card)
+    else:
+        from effiseg.weights.download import fetch_gdrive, fetch_url
+
+        download, key = (fetch_url, "url") if kind == "url" else (fetch_gdrive, "gdrive_id")
+        file = download(address[key], downloads, sha256=sha256)
+        known["origin"] = f"{kind} {masked(address[key])}"
+    found = digest(file)
     if sha256 and found != sha256.lower():
-        raise EffiSegError(f"start.sha256: {path} has {found}, expected {sha256}; correct the digest or the file")
-    if not sha256:
-        print(f"{path}: sha256 {found}")
-    return path
+        raise EffiSegError(f"start.sha256: {file} has {found}, expected {sha256}; correct the digest or the file")
+    return file, Source(sha256=found, classes=classes_of(file), **known)
 
 
-def _compare_normalisation(start: Start, model: Model, preprocessor: Path | None) -> None:
+def at_hand(address: Address, folder: Path) -> bool:
+    """Whether nothing has to be downloaded for the row whose folder below `starts` this is."""
+    if address["source"] == "file" or _is_there(folder, address):
+        return True
+    downloads = repository() / DOWNLOADS
+    if address["source"] == "huggingface":
+        from effiseg.weights.hub import held_by_hub
+
+        return held_by_hub(address["repo"], address["revision"], downloads)
+    from effiseg.weights.download import drive_file, held, url_file
+
+    file = url_file(address["url"]) if address["source"] == "url" else drive_file(address["gdrive_id"])
+    return held(downloads / file, address["sha256"])
+
+
+def announce(address: Address) -> str:
+    """What a download will be, in words, as far as its server tells: its size, its licence, its commit."""
+    commit, size, licence = "", None, ""
+    if address["source"] == "huggingface":
+        from effiseg.weights.hub import ask_huggingface
+
+        if answer := ask_huggingface(address["repo"], address["revision"]):
+            commit, size, licence = answer
+    elif address["source"] == "url":
+        from effiseg.weights.download import ask_url
+
+        size = ask_url(address["url"])
+    told = [f"{size / 1e6:.1f} MB" if size else "of a size that its server does not tell now"]
+    told += [f"licence: {licence}"] if licence else []
+    return ", ".join([*told, *([f"commit {commit}"] if commit else [])])
+
+
+def noted(address: Address) -> dict[str, str]:
+    """An address as it is written down: without secrets, and of a file its name alone, which no stage reruns for."""
+    plain = {key: masked(value) for key, value in address.items() if key not in ("path", "sha256")}
+    return plain | ({"name": weights_file(address["path"]).name} if address.get("source") == "file" else {})
+
+
+def _is_there(folder: Path, address: Address) -> bool:
+    """Whether the folder holds what the address means; that of a file outside may have been replaced."""
+    try:
+        found = Checkpoint.read(folder)
+    except EffiSegError:
+        return False
+    if found is None:
+        return not address
+    if not address or found.source.address != noted(address) or not found.file.is_file():
+        return False
+    if address["source"] == "file":
+        file = weights_file(address["path"])
+        if (digest(file), classes_of(file)) != (found.source.sha256, found.source.classes):
+            return False
+    pinned = address["sha256"].lower()
+    return digest(found.file) == found.source.sha256 and pinned in ("", found.source.sha256)
+
+
+def _normalisation(preprocessor: Path | None) -> dict[str, list[float]]:
+    """By what the images were normalised, as a repository on the Hub states it."""
     if preprocessor is None:
-        return
+        return {}
     stated = json.loads(preprocessor.read_text(encoding="utf-8"))
-    for key, ours in (("image_mean", model.mean), ("image_std", model.std)):
-        if key in stated and any(abs(a - b) > 1e-3 for a, b in zip(stated[key], ours, strict=True)):
-            print(
-                f"warning: model.{key[6:]} is {ours}, but {start.repo} was trained with {stated[key]}", file=sys.stderr
-            )
+    keys = {"mean": "image_mean", "std": "image_std"}
+    return {ours: stated[theirs] for ours, theirs in keys.items() if theirs in stated}

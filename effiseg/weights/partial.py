@@ -10,9 +10,11 @@ from effiseg.base.errors import EffiSegError
 from effiseg.weights.files import listed
 from effiseg.weights.layouts import misfits
 from effiseg.weights.reasons import reason
+from effiseg.weights.select import select
 
-Part = Literal["network", "encoder"]
+Part = Literal["network", "encoder", "selected"]
 ENCODER = "segformer."
+_HEAD = ("decode_head.linear_fuse.weight", "decode_head.classifier.weight")
 _CLASSIFIER = ("decode_head.classifier.weight", "decode_head.classifier.bias")
 
 
@@ -51,7 +53,8 @@ def load_part(
     Args:
         model: left untouched on an error.
         tensors: under the model's own names, as from `to_transformers`.
-        part: `network` is all of it, `encoder` leaves the decode head as drawn.
+        part: `network` is all of it, `encoder` leaves the decode head as drawn; `selected` is a choice of a larger
+            network's weights, see `select`, of its encoder and, where it has one, of its decode head.
         classes: the network's, in order.
         known_as: the checkpoint's, where it says so.
         origin: what the message calls the checkpoint.
@@ -60,14 +63,18 @@ def load_part(
         EffiSegError: tensors are missing, unexpected, or of another shape or kind.
     """
     own = model.state_dict()
-    found = {name: tensor for name, tensor in tensors.items() if part == "network" or name.startswith(ENCODER)}
+    headless = part == "encoder" or (part == "selected" and not any(name in tensors for name in _HEAD))
+    found = {name: tensor for name, tensor in tensors.items() if not headless or name.startswith(ENCODER)}
     why: list[str] = []
-    found = _classifier(found, own, classes, known_as, why) if part == "network" else found
+    found = found if headless else _classifier(found, own, classes, known_as, why)
+    if part == "selected":
+        found = select(found, own)
+        why.append("weights were selected, evenly spaced, from those of a larger network")
     replaced = _replaced(own, found, why)
     wanted = [
         name
         for name in own
-        if (part == "network" or name.startswith(ENCODER))
+        if (not headless or name.startswith(ENCODER))
         and not name.startswith(replaced)
         and (name not in _CLASSIFIER or name in found)
     ]
@@ -76,7 +83,7 @@ def load_part(
         why_not = reason(tensors, own)
         raise EffiSegError(
             f"{origin}: does not fit the model{why_not and f': {why_not}'}; nothing was loaded: {'; '.join(told)}; use "
-            f"a checkpoint of this architecture and variant{'' if part == 'encoder' else ', or start.part: encoder'}"
+            f"a checkpoint of this architecture and variant{', or start.part: encoder' if part == 'network' else ''}"
         )
     model.load_state_dict(own | used)
     drawn = [name for name in own if name not in used]

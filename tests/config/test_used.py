@@ -87,8 +87,10 @@ def test_the_networks_settings_are_used_by_every_row(changed, shipped):
 def test_a_rows_own_line_is_used_by_it_alone(changed):
     assert changed({"experiments.tanh.model.norms.block": "dyt"}) == {"tanh"}
     assert changed({"experiments.kd.loss.weights.pekd": 0.5}) == {"kd"}
-    assert changed({"experiments.teacher.start.path": "elsewhere"}) == {"teacher"}
-    assert changed({"experiments.teacher.start.sha256": "a" * 64}) == {"teacher"}
+    assert changed({"experiments.teacher.start.part": "selected"}) == {"teacher"}
+    # seen by what is fetched, not by where it is fetched from
+    assert changed({"experiments.teacher.start.path": "elsewhere"}) == set()
+    assert changed({"experiments.teacher.start.sha256": "a" * 64}) == set()
     assert changed({"experiments.teacher.train.optimizer.lr": 0.5}) == set()  # not trained
 
 
@@ -101,6 +103,8 @@ def test_a_rows_own_line_is_used_by_it_alone(changed):
         ("start.repo", "a/b"),
         ("start.revision", "v2"),
         ("start.sha256", "b" * 64),
+        ("start.run", "baseline-0"),
+        ("train.early_stop.share", 0.5),  # nothing stops early
         ("data.root", "/x"),
         ("study.seeds", [5]),
         ("study.min_teacher_miou", 0.5),
@@ -120,22 +124,26 @@ START = {"repo": "a/b", "revision": "v2", "gdrive_id": "id", "url": "http://x", 
     ("source", "expected"),
     [
         ("drawn", {}),
-        ("file", {"path": "x", "sha256": SHA256}),
-        ("url", {"url": "http://x", "sha256": SHA256}),
-        ("gdrive", {"gdrive_id": "id", "sha256": SHA256}),
-        ("huggingface", {"repo": "a/b", "revision": "v2", "sha256": SHA256}),
+        ("run", {}),
+        ("file", {"source": "file", "path": "x", "sha256": SHA256}),
+        ("url", {"source": "url", "url": "http://x", "sha256": SHA256}),
+        ("gdrive", {"source": "gdrive", "gdrive_id": "id", "sha256": SHA256}),
+        ("huggingface", {"source": "huggingface", "repo": "a/b", "revision": "v2", "sha256": SHA256}),
     ],
 )
-def test_of_the_start_only_what_its_source_reads_is_used(load: Load, edited: Edited, source: str, expected: dict):
-    used = load(edited({"experiments.new": {"start": START | {"source": source}}})).row("new").used()
-    assert used["start"] == {"source": source} | expected
+def test_the_address_holds_what_the_source_reads_and_the_settings_which_part(
+    load: Load, edited: Edited, source: str, expected: dict
+):
+    row = load(edited({"experiments.new": {"start": START | {"source": source, "run": "baseline-0"}}})).row("new")
+    assert row.start.address == expected
+    assert row.used()["start"] == ({"source": "drawn"} if source == "drawn" else {"part": "network"})
 
 
-def test_a_fetched_row_uses_its_network_and_its_source_alone(shipped: Config, shipped_content: dict[str, Any]):
+def test_a_fetched_row_uses_its_network_and_its_part_alone(shipped: Config):
     row = shipped.row("teacher")
     assert row.used() == {
         "model": row.model.model_dump(exclude={"draw", "alpha_init"}),
-        "start": shipped_content["experiments"]["teacher"]["start"],
+        "start": {"part": "network"},
         "train": {"epochs": 0},
     }
 
@@ -154,7 +162,7 @@ def test_a_trained_row_names_its_terms_with_their_settings(shipped: Config):
         "weights": {"tversky": 1.0},
         "tversky": tversky,
     }
-    assert shipped.row("kd").used()["train"] == shipped.train.model_dump()
+    assert shipped.row("kd").used()["train"] == shipped.train.model_dump(exclude={"early_stop"})
     assert shipped.row("kd").used()["start"] == {"source": "drawn"}
 
 
@@ -168,3 +176,9 @@ def test_alphas_first_value_is_used_where_a_norm_has_an_alpha(changed):
     with_alpha = changed({"model.alpha_init": 0.25})
     assert {"tanh", "tanh_linear", "derf", "combined"} <= with_alpha
     assert not {"baseline", "kd", "teacher"} & with_alpha
+
+
+def test_iterations_stand_in_place_of_epochs_and_what_stops_counts_where_something_does(load: Load, edited: Edited):
+    train = load(edited({"train.iterations": 9, "train.early_stop.patience": 2})).row("baseline").used()["train"]
+    assert "epochs" not in train
+    assert train["early_stop"] == {"patience": 2, "share": 0.1}

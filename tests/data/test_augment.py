@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from kornia.augmentation import ColorJiggle
 from torch import Tensor
 
-from effiseg.base.schema import IGNORE_INDEX, Augment
-from effiseg.data.augment import DRAWS, Augmentation
+from effiseg.base.recipe import Augment
+from effiseg.base.schema import IGNORE_INDEX
+from effiseg.data.augment import Augmentation
 
 SIZE = (64, 128)
 LEVELS = torch.arange(256).mul(7).add(5).clamp_max(250).to(torch.uint8)  # grey level by label; none is black
@@ -17,7 +18,9 @@ LEVELS = torch.arange(256).mul(7).add(5).clamp_max(250).to(torch.uint8)  # grey 
 
 def augmentation(**changes: Any) -> Augmentation:
     """No change at all, but for the arguments."""
-    return Augmentation(Augment(**{"flip": 0.0, "scale": [1.0, 1.0], "crop": list(SIZE), "colour": 0.0} | changes))
+    return Augmentation(
+        Augment(**{"flip": 0.0, "scale": [1.0, 1.0], "crop": list(SIZE), "colour": 0.0, "hue": 0.0} | changes)
+    )
 
 
 def ramps(count: int) -> tuple[Tensor, Tensor]:
@@ -154,7 +157,8 @@ ZOOMED_OUT = [{"scale": [0.4, 0.9]}, {"scale": [0.5, 2.0], "crop": [64, 96]}, {"
 
 @pytest.mark.parametrize("changes", ZOOMED_OUT, ids=str)
 def test_inside_is_where_labels_come_from_the_image(changes: dict[str, Any]):
-    augment, draws = augmentation(flip=0.5, **changes), torch.rand(40, DRAWS)
+    augment = augmentation(flip=0.5, **changes)
+    draws = torch.rand(40, augment.draws)
     images, labels = patches(40, [0])
     _, moved = augment(images, labels, draws)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -166,7 +170,8 @@ def test_inside_is_where_labels_come_from_the_image(changes: dict[str, Any]):
 
 @pytest.mark.parametrize("changes", [{}, {"scale": [1.0, 1.5]}, {"scale": [0.5, 2.0], "crop": [32, 64]}], ids=str)
 def test_where_no_draw_leaves_the_image_inside_is_none_and_all_labels_come_from_it(changes: dict[str, Any]):
-    augment, draws = augmentation(flip=0.5, **changes), torch.rand(100, DRAWS)
+    augment = augmentation(flip=0.5, **changes)
+    draws = torch.rand(100, augment.draws)
     assert augment.inside(SIZE, draws) is None
     assert (augment(*patches(100, [0]), draws)[1] == 0).all()
 
@@ -226,7 +231,7 @@ def test_more_colour_strength_moves_further():
 
 def test_a_sample_is_augmented_by_its_own_draws_whatever_is_beside_it():
     augment, batch = augmentation(flip=0.5, scale=[0.5, 2.0], crop=[32, 64], colour=0.3), patches(6, [0, 1, 255])
-    draws = torch.rand(6, DRAWS)
+    draws = torch.rand(6, augment.draws)
     images, labels = augment(*batch, draws)
     for i in range(6):
         image, label = augment(batch[0][i : i + 1], batch[1][i : i + 1], draws[i : i + 1])
@@ -237,7 +242,7 @@ def test_a_sample_is_augmented_by_its_own_draws_whatever_is_beside_it():
 def test_colour_is_kornias_jiggle_in_a_fixed_order():
     images, labels = patches(4, [0, 5, 9])
     images[:, 1] //= 3
-    draws = torch.rand(4, DRAWS)
+    draws = torch.rand(4, 7)
     moved, _ = augmentation(colour=0.4)(images, labels, draws)
     jiggle = ColorJiggle(0.4, 0.4, 0.4, order=[0, 1, 2])
     names = ("brightness_factor", "contrast_factor", "saturation_factor")

@@ -1,7 +1,7 @@
 """A row's network before training: drawn, or of a checkpoint that must fit it."""
 
-import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from effiseg.base.errors import EffiSegError
 from effiseg.base.schema import Row
 from effiseg.models.segformer import Segmenter, build_model, save_model
 from effiseg.models.start import start_model
+from effiseg.weights.source import Checkpoint, Source
 
 
 @pytest.fixture
@@ -27,10 +28,16 @@ def row_from(make_config: Callable[..., Config]) -> Callable[..., Row]:
 
 
 @pytest.fixture
-def saved(model: Segmenter, tmp_path: Path) -> Path:
-    """The checkpoint of a network whose every value is its own."""
+def saved(model: Segmenter, classes: list[str], tmp_path: Path) -> Checkpoint:
+    """The checkpoint of a network whose every value is its own, and whose classes are known."""
     save_model(model, tmp_path / "last")
-    return tmp_path / "last" / "model.safetensors"
+    return Checkpoint(tmp_path / "last" / "model.safetensors", Source(origin="elsewhere", classes=list(classes)))
+
+
+@pytest.fixture
+def row(row_from: Callable[..., Row]) -> Row:
+    """The baseline, which starts from a whole network."""
+    return row_from({"source": "file", "path": "x"})
 
 
 def test_drawn_weights_are_those_of_the_global_seed_and_of_no_file(tiny: None, row_from, classes):
@@ -38,17 +45,15 @@ def test_drawn_weights_are_those_of_the_global_seed_and_of_no_file(tiny: None, r
     torch.manual_seed(3)
     expected = build_model(row.model, classes).state_dict()
     torch.manual_seed(3)
-    started = start_model(row, classes)
-    assert (started.origin, started.loaded) == (None, None)
+    started = start_model(row, classes, None)
+    assert (started.source.origin, started.loaded) == ("", None)
     assert all(torch.equal(value, expected[name]) for name, value in started.model.state_dict().items())
 
 
-@pytest.mark.parametrize("of", ["file", "folder"])
-def test_the_weights_of_a_file_or_its_folder_are_loaded_whole(row_from, model, saved, classes, pixels, of):
-    row = row_from({"source": "file", "path": str(saved if of == "file" else saved.parent)})
-    started = start_model(row, classes)
+def test_the_weights_of_a_checkpoint_are_loaded_whole(row, model, saved, classes, pixels):
+    started = start_model(row, classes, saved)
     found = started.model
-    assert started.origin == saved
+    assert started.source == saved.source
     assert started.loaded is not None
     assert (started.loaded.drawn, started.loaded.left_aside, started.loaded.why) == ([], [], [])
     expected, images = model.network.state_dict(), pixels(2, 3, 32, 64)
@@ -58,30 +63,18 @@ def test_the_weights_of_a_file_or_its_folder_are_loaded_whole(row_from, model, s
         assert torch.equal(found.eval()(images), model(images))
 
 
-def test_the_digest_is_checked_when_given_and_told_when_not(row_from, saved, classes, capsys):
-    digest, path = hashlib.sha256(saved.read_bytes()).hexdigest(), str(saved)
-    start_model(row_from({"source": "file", "path": path}), classes)
-    assert capsys.readouterr().out == f"{path}: sha256 {digest}\n"
-    start_model(row_from({"source": "file", "path": path, "sha256": digest.upper()}), classes)
-    assert capsys.readouterr().out == ""
-    with pytest.raises(EffiSegError, match=rf"^start\.sha256: {path} has {digest}, expected {'0' * 64}; "):
-        start_model(row_from({"source": "file", "path": path, "sha256": "0" * 64}), classes)
-
-
-def test_a_file_that_is_not_there_and_a_folder_without_one_are_told(tiny: None, row_from, classes, tmp_path):
-    for path, found in ((tmp_path / "nowhere.pth", "not there, so "), (tmp_path, "")):
-        with pytest.raises(
-            EffiSegError, match=rf"^start\.path: {path} is {found}neither a checkpoint nor a folder with m"
-        ):
-            start_model(row_from({"source": "file", "path": str(path)}), classes)
+def test_another_normalisation_than_the_checkpoints_is_a_warning(row, saved, classes, capsys):
+    start_model(row, classes, replace(saved, source=Source(origin="elsewhere", mean=row.model.mean, std=[1, 1, 1])))
+    told = f"warning: model.std is {row.model.std}, but elsewhere was trained with [1.0, 1.0, 1.0]\n"
+    assert capsys.readouterr().err == told
 
 
 def test_norms_of_another_kind_stay_as_drawn_and_it_is_said(row_from, saved, model, classes):
-    row = row_from({"source": "file", "path": str(saved)}, norms={"block": "dyl"})
+    row = row_from({"source": "file", "path": "x"}, norms={"block": "dyl"})
     torch.manual_seed(4)
     drawn = build_model(row.model, classes).network.state_dict()
     torch.manual_seed(4)
-    started = start_model(row, classes)
+    started = start_model(row, classes, saved)
     assert started.loaded is not None
     found, kept = started.model.network.state_dict(), model.network.state_dict()
     others = [name for name in found if "layernorm_before" in name or "layernorm_after" in name]
@@ -93,11 +86,11 @@ def test_norms_of_another_kind_stay_as_drawn_and_it_is_said(row_from, saved, mod
 
 
 def test_an_encoder_comes_without_its_head(row_from, saved, model, classes):
-    row = row_from({"source": "file", "path": str(saved), "part": "encoder"})
+    row = row_from({"source": "file", "path": "x", "part": "encoder"})
     torch.manual_seed(5)
     drawn = build_model(row.model, classes).network.state_dict()
     torch.manual_seed(5)
-    started = start_model(row, [*classes[1:], "another"])
+    started = start_model(row, [*classes[1:], "another"], saved)
     found, kept = started.model.network.state_dict(), model.network.state_dict()
     for name, value in found.items():
         assert torch.equal(value, (kept if name.startswith("segformer.") else drawn)[name])
@@ -105,39 +98,36 @@ def test_an_encoder_comes_without_its_head(row_from, saved, model, classes):
     assert all(name.startswith("decode_head.") for name in started.loaded.left_aside)
 
 
-def test_a_classifier_of_other_classes_is_drawn_and_one_of_another_order_put_in_order(row_from, saved, model, classes):
-    row = row_from({"source": "file", "path": str(saved)})
+def test_a_classifier_of_other_classes_is_drawn_and_one_of_another_order_put_in_order(row, saved, model, classes):
     own = model.network.state_dict()["decode_head.classifier.weight"]
-    turned = start_model(row, classes[::-1])
+    turned = start_model(row, classes[::-1], saved)
     assert torch.equal(turned.model.network.state_dict()["decode_head.classifier.weight"], own.flip(0))
-    fewer = start_model(row, classes[2:5])  # all known by their names
+    fewer = start_model(row, classes[2:5], saved)  # all known by their names
     assert torch.equal(fewer.model.network.state_dict()["decode_head.classifier.weight"], own[2:5])
-    other = start_model(row, [*classes[1:], "another"])
+    other = start_model(row, [*classes[1:], "another"], saved)
     assert other.loaded is not None
     assert sorted(other.loaded.drawn) == ["decode_head.classifier.bias", "decode_head.classifier.weight"]
     assert other.loaded.why == ["the classifier is drawn: the checkpoint's classes have other names"]
-    more = start_model(row, [*classes, "another"])
+    more = start_model(row, [*classes, "another"], saved)
     assert more.loaded is not None
     assert more.loaded.why == [
         f"the classifier is drawn: the checkpoint knows {len(classes)} classes, the data set {len(classes) + 1}"
     ]
-    (saved.parent / "config.json").unlink()
-    nameless = start_model(row, [*classes[1:], "another"])
+    nameless = start_model(row, [*classes[1:], "another"], replace(saved, source=Source(origin="elsewhere")))
     assert nameless.loaded is not None and "does not name its classes" in nameless.loaded.why[0]
     assert torch.equal(nameless.model.network.state_dict()["decode_head.classifier.weight"], own)
 
 
 def test_a_row_that_is_not_trained_keeps_nothing_as_drawn(make_config, saved, classes):
-    start = {"source": "file", "path": str(saved)}
+    start = {"source": "file", "path": "x"}
     config = make_config(experiments={"baseline": {"start": start, "train": {"epochs": 0}}})
-    with pytest.raises(EffiSegError, match=r"row 'baseline' is not trained .*the classifier is drawn"):
-        start_model(config.row("baseline"), [*classes[1:], "another"])
+    with pytest.raises(EffiSegError, match=r"^row 'baseline' is not trained .*, elsewhere: .*the classifier is drawn"):
+        start_model(config.row("baseline"), [*classes[1:], "another"], saved)
 
 
-def test_a_checkpoint_of_another_network_is_refused(row_from, saved, classes, model):
-    row = row_from({"source": "file", "path": str(saved)})
+def test_a_checkpoint_of_another_network_is_refused(row, saved, classes, model):
     tensors = {name: value for name, value in model.network.state_dict().items() if "stages.1" not in name}
-    save_file(tensors, saved)
+    save_file(tensors, saved.file)
     with pytest.raises(EffiSegError, match=r"does not fit the model; nothing was loaded: \d+ missing") as caught:
-        start_model(row, classes)
-    assert str(caught.value).startswith(f"{saved}: ")
+        start_model(row, classes, saved)
+    assert str(caught.value).startswith("row 'baseline' starts from elsewhere: ")

@@ -18,9 +18,10 @@ from effiseg.base.errors import EffiSegError
 from effiseg.base.origins import digest
 from effiseg.data.prepared import Prepared
 from effiseg.models.segformer import load_model, transformers_config
-from effiseg.runs.places import Place
+from effiseg.runs.places import STARTS, Place
 from effiseg.runs.study import refuse_weak_teacher
 from effiseg.runs.training import train_run
+from effiseg.weights.fetch import fetch_starts
 from tests.weights.test_weight_layouts import original
 
 TEACHER = Place("teacher", 0)
@@ -57,12 +58,13 @@ def folder(tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def make(folder: Path, make_config: Callable[..., Config], data: Prepared) -> Make:
-    """Runs the stage for a teacher that starts from these weights, and returns the working directory."""
+    """Runs the stages for a teacher that starts from these weights, and returns the working directory."""
 
     def run(variant: str = "b0", mean: Sequence[float] = MEAN, std: Sequence[float] = STD, **start: Any) -> Path:
         model = {"variant": variant, "mean": list(mean), "std": list(std)}
         row = {"model": model, "start": {"source": "file", "sha256": ""} | start, "train": {"epochs": 0}}
         config = make_config(experiments={"teacher": row})
+        fetch_starts({"teacher": config.row("teacher").start.address}, STARTS)
         train_run(config, config.row("teacher"), 0, data)
         return folder
 
@@ -144,10 +146,14 @@ def test_an_original_checkpoint_with_a_void_output_becomes_the_teacher(
 
 
 def test_what_is_recorded(make: Make, checkpoint: Path, data: Prepared, capsys):
-    make(path=str(checkpoint))
-    assert digest(checkpoint) in capsys.readouterr().out  # to be put into start.sha256
+    (checkpoint.parent / "README.md").write_text("---\nlicense: mit\n---\n")
+    make(path=str(checkpoint.parent))
     record, weights = read(TEACHER.record), TEACHER.last / "model.safetensors"
-    assert (record["origin"], record["weights_digest"]) == (str(checkpoint), digest(weights))
+    told = "row 'teacher' starts from file model.safetensors; licence: mit"
+    assert told in capsys.readouterr().out
+    assert (record["origin"], record["weights_digest"]) == ("file model.safetensors", digest(weights))
+    assert (record["licence"], record["start_digest"]) == ("mit", digest(checkpoint))
+    assert read(TEACHER.last / "config.json")["effiseg_licence"] == "mit"
     assert (record["data_digest"], record["epochs"], record["steps"]) == (data.digest, 0, 0)
     assert TEACHER.history.read_text() == "epoch,step,loss,lr,miou,miou_quarter,pixel_accuracy\n"
     assert (TEACHER.best / "model.safetensors").read_bytes() == weights.read_bytes()
@@ -158,12 +164,13 @@ def test_weights_that_are_fetched_can_be_trained_on(
 ):
     start = {"source": "file", "path": str(checkpoint)}
     config = make_config(experiments={"mine": {"start": start, "train": {"epochs": 1, "optimizer": {"lr": 1e-9}}}})
+    fetch_starts({"mine": config.row("mine").start.address}, STARTS)
     train_run(config, config.row("mine"), 0, data)
     before = SegformerForSemanticSegmentation.from_pretrained(checkpoint.parent).state_dict()
     for name, tensor in load_model(Place("mine", 0).last).network.named_parameters():
         torch.testing.assert_close(tensor.detach(), before[name], atol=1e-6, rtol=0)
     record = read(Place("mine", 0).record)
-    assert (record["origin"], record["steps"]) == (str(checkpoint), 3)
+    assert (record["origin"], record["steps"]) == ("file model.safetensors", 3)
 
 
 def test_a_second_teacher_replaces_the_first(
@@ -205,14 +212,14 @@ def test_a_fetch_that_fails_is_a_failed_run(make: Make, folder: Path):
 
 def test_a_folder_that_transformers_wrote_becomes_the_teacher(make: Make, checkpoint: Path):
     make(path=str(checkpoint.parent))
-    assert read(TEACHER.record)["origin"] == str(checkpoint)
+    assert read(TEACHER.record)["origin"] == "file model.safetensors"
 
 
 def test_a_checkpoint_of_another_variant_is_refused_with_names(make: Make, checkpoint: Path):
     message = assert_refused(
         make, "does not fit the model: it is a B0, and model.variant says b2", variant="b2", path=str(checkpoint)
     )
-    assert message.startswith(str(checkpoint))
+    assert message.startswith("row 'teacher' starts from file model.safetensors: ")
     assert "missing (segformer.stages.0.blocks.2." in message
     assert "patch_embeddings.proj.weight: found [32, 3, 7, 7] float32, expected [64, 3, 7, 7] float32" in message
 
@@ -250,7 +257,7 @@ def url(checkpoint: Path) -> Iterator[str]:
 
 def test_a_url_with_the_right_digest_becomes_the_teacher(make: Make, url: str, checkpoint: Path):
     make(source="url", url=url, sha256=digest(checkpoint))
-    assert Path(read(TEACHER.record)["origin"]).parent.name == ".downloads"
+    assert read(TEACHER.record)["origin"] == f"url {url}"
 
 
 def test_a_url_with_a_wrong_digest_is_refused(make: Make, url: str):

@@ -14,6 +14,7 @@ from effiseg.data.prepared import Prepared
 from effiseg.models.segformer import Segmenter, build_model
 from effiseg.training.task import Task
 from effiseg.training.train import Training, train_row
+from effiseg.weights.source import Checkpoint
 from tests.settings import CITYSCAPES
 
 Log = tuple[dict[str, float], int]
@@ -102,6 +103,7 @@ def train(
         data: Prepared = data,
         stop: Callable[[dict[str, float], int], bool] = lambda *_: False,
         again: Run | None = None,
+        start: Checkpoint | None = None,
         **changes: Any,
     ) -> Run:
         run = again or Run(tmp_path_factory.mktemp("run"))
@@ -114,7 +116,9 @@ def train(
         row = make_config(**changes).row(name)
         teacher = b0 if row.loss.needs_teacher else None
         try:
-            run.training = train_row(row, seed, data, run.checkpoints, run.out, teacher=teacher, on_log=on_log)
+            run.training = train_row(
+                row, seed, data, run.checkpoints, run.out, start=start, teacher=teacher, on_log=on_log
+            )
         except EndedEarlyError:
             run.training = None
         return run

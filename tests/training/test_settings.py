@@ -33,7 +33,7 @@ def make_trainer(make_task: MakeTask, make_config: Callable[..., Config], data: 
     def make(name: str, **changes: Any) -> RowTrainer:
         train = make_config(**changes).row(name).train
         arguments = training_arguments(train, 0, tmp_path, len(data.train), 1)
-        trainer = RowTrainer(make_task(name, **changes), arguments, data, [], train.optimizer.head_lr)
+        trainer = RowTrainer(make_task(name, **changes), arguments, data, [], train, learned=range(len(data.train)))
         trainer.create_optimizer()
         return trainer
 

@@ -8,7 +8,7 @@ import huggingface_hub.constants
 import pytest
 
 from effiseg.base.errors import EffiSegError
-from effiseg.weights.download import fetch_huggingface
+from effiseg.weights.hub import fetch_huggingface
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -27,7 +27,7 @@ def hub(site, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def hub_has(site, revision: str, files: dict[str, bytes]) -> None:
-    for name in ("model.safetensors", "pytorch_model.bin", "config.json", "preprocessor_config.json"):
+    for name in ("model.safetensors", "pytorch_model.bin", "config.json", "README.md", "preprocessor_config.json"):
         headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{hashlib.sha256(files.get(name, b"")).hexdigest()}"'}
         absent = (404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT}, b"")
         page = (200, headers, files[name]) if name in files else absent
