@@ -6,11 +6,13 @@ import pytest
 
 from effiseg.base.config import load_config, merge, read_yaml
 from effiseg.base.errors import EffiSegError
+from effiseg.base.origins import refuse_unpinned
 from effiseg.presets import PRESETS, apply_preset, preset_names
 
 DATA = ("camvid", "cityscapes")
 STUDIES = ("all", "default", "distillation", "faults", "losses", "norms", "starts")
-NAMES = tuple(sorted((*DATA, *STUDIES, "mine", "finetune", "teacher")))
+FROM_WEIGHTS = ("camvid_mit", "cityscapes_mit", "finetune")
+NAMES = tuple(sorted((*DATA, *STUDIES, *FROM_WEIGHTS, "mine", "teacher")))
 
 
 def comments(path: Path) -> list[str]:
@@ -47,7 +49,9 @@ def test_comments_order_and_layout_stay(params: Path, own: Path, name: str):
     after = params.read_text().splitlines()
     assert comments(params) == before
     assert len(before) > 40
-    assert [line.partition(":")[0] for line in after] == [line.partition(":")[0] for line in lines]
+    new = {"      repo", "      revision"} if name in FROM_WEIGHTS else set()  # which the teacher does not say as shipped
+    keys = [line.partition(":")[0] for line in after]
+    assert [key for key in keys if key not in new] == [line.partition(":")[0] for line in lines]
 
 
 @pytest.mark.parametrize("name", DATA)
@@ -97,6 +101,27 @@ def test_one_preset_after_the_other_leaves_the_second_ones_settings(params: Path
     config = load_config(params)
     assert (config.data.source, config.data.class_weights, config.data.size) == ("camvid", "computed", [192, 256])
     assert (config.train.epochs, config.train.augment.crop) == (60, [192, 256])
+
+
+@pytest.mark.parametrize("name", DATA)
+@pytest.mark.parametrize("weights", FROM_WEIGHTS)
+def test_a_preset_that_starts_from_weights_is_taken_back_by_one_that_does_not(
+    params: Path, tmp_path: Path, weights: str, name: str
+):
+    other = tmp_path / "other.yaml"
+    other.write_bytes(params.read_bytes())
+    apply_preset(weights, params=params)
+    started = load_config(params)
+    for row in ("baseline", "kd", "teacher"):
+        start = started.row(row).start
+        assert (start.source, start.part, len(start.revision)) == ("huggingface", "encoder", 40)
+        refuse_unpinned(started.row(row))
+    assert started.row("teacher").start.repo != started.row("baseline").start.repo
+    assert started.row("teacher").train.steps(1000) == started.row("baseline").train.steps(1000)
+    for path in (params, other):
+        apply_preset(name, params=path)
+    rows = [[load_config(path).row(row).used() for row in ("baseline", "kd", "teacher")] for path in (params, other)]
+    assert rows[0] == rows[1]
 
 
 # --- studies ----------------------------------------------------------------------------------------------------------

@@ -50,6 +50,7 @@ class Augment(Section):
 class Train(Section):
     epochs: Annotated[int, Field(ge=0)]  # 0: a row that is not trained
     iterations: Annotated[int, Field(ge=0)]
+    evaluate_every: Positive
     batch_size: Positive
     accumulation: Positive
     precision: Literal["fp32", "bf16", "fp16"]

@@ -22,7 +22,7 @@ from effiseg.tracking.store import git_commit
 from effiseg.tracking.tracker import track_run
 from effiseg.weights.source import Checkpoint, Source
 
-LICENCE_KEY = "effiseg_licence"  # in a trained model's config.json: of the weights that it started from
+LICENCE_KEY = "effiseg_licence"  # in a trained model's configuration: of the weights that it started from
 NEEDED_BY_MODEL = ("torch", "transformers", "safetensors", "pydantic", "ruamel.yaml", "numpy", "pillow", "tqdm")
 
 

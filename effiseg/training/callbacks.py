@@ -15,16 +15,19 @@ COMPLETE = "COMPLETE"  # marks a checkpoint that was written to its end; holds t
 
 
 class Clock(TrainerCallback):
-    """Logs at every epoch's end, and marks finished checkpoints with the time spent so far."""
+    """Says what happens at an epoch's end, and marks finished checkpoints with the time spent so far."""
 
-    def __init__(self, earlier_seconds: float) -> None:
-        self.earlier_seconds = earlier_seconds
+    def __init__(self, earlier_seconds: float, evaluate_every: int = 1) -> None:
+        """Args: evaluate_every: epochs between evaluations and checkpoints."""
+        self.earlier_seconds, self.evaluate_every = earlier_seconds, evaluate_every
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
         self.started = time.monotonic()
 
-    def on_epoch_end(self, _args: Any, _state: Any, control: TrainerControl, **__: Any) -> None:
+    def on_epoch_end(self, _args: Any, state: TrainerState, control: TrainerControl, **__: Any) -> None:
         control.should_log = True
+        if round(state.epoch or 0) % self.evaluate_every and state.global_step < state.max_steps:
+            control.should_evaluate = control.should_save = False
 
     def on_save(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
         if args.should_save:

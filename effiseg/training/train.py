@@ -112,7 +112,8 @@ def train_row(
     if processes > 1:
         share_statistics(task)
     resume = common_checkpoint(checkpoints)
-    clock = Clock(json.loads((resume / COMPLETE).read_text(encoding="utf-8"))["seconds"] if resume else 0.0)
+    earlier = json.loads((resume / COMPLETE).read_text(encoding="utf-8"))["seconds"] if resume else 0.0
+    clock = Clock(earlier, row.train.evaluate_every)
     average = WeightAverage(task.student, row.train.ema, resume) if row.train.ema else None
     stops = [EarlyStoppingCallback(stop.patience)] if stop.patience else []
     # the clock marks checkpoints as complete: what belongs into them is written before
@@ -215,11 +216,11 @@ def epoch_history(state: TrainerState, terms: list[str]) -> pd.DataFrame:
     weighted = losses[columns].mul(losses["steps"], axis=0).groupby(losses["epoch"]).sum()
     history = weighted.div(losses.groupby("epoch")["steps"].sum(), axis=0)
     history["lr"] = losses.groupby("epoch")["learning_rate"].last()
+    history.insert(0, "step", losses.groupby("epoch")["step"].last().astype(int))
     scored = logs.dropna(subset=["eval_miou"]).set_index("epoch")
     for name in (*SCORES, HELD_OUT):
         if f"eval_{name}" in scored:
             history[name] = scored[f"eval_{name}"]
-    history.insert(0, "step", scored["step"].astype(int))
     return history.reset_index()
 
 

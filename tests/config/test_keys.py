@@ -44,7 +44,7 @@ def test_an_unknown_key_of_any_section_is_named_beside_the_allowed_ones(refused,
         ),
         ("experiments.kd.train.optimizer.typo", "lr, head_lr, layer_decay, weight_decay"),
         ("experiments.kd.start.typo", "source, part, repo, revision, gdrive_id, url, path, run, sha256"),
-        ("experiments.kd.train.train", "epochs, iterations, batch_size"),
+        ("experiments.kd.train.train", "epochs, iterations, evaluate_every, batch_size"),
         ("experiments.kd.train.augment.typo", "flip, scale, crop, colour"),
     ],
 )

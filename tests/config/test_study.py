@@ -174,3 +174,47 @@ def test_asking_for_an_unknown_row_names_the_rows(shipped):
 )
 def test_a_row_stands_in_one_list_that_fits_it(refused, edited, changes, said):
     refused(edited(changes), f"study.{said}")
+
+
+CONTINUED = {"study.origin": "baseline-0", "study.continued": ["mine"]}
+
+
+@pytest.mark.parametrize(
+    ("start", "changes", "fragments"),
+    [
+        ({"source": "drawn"}, CONTINUED, ["study.continued", "starts from no run", "run: baseline-0", "experiments"]),
+        (
+            {"source": "run", "run": "tanh-0"},
+            CONTINUED,
+            ["study.continued", "'tanh-0', which DVC would not run before it; set study.origin: tanh-0"],
+        ),
+        (
+            {"source": "run", "run": "nobody-0"},
+            {"study.origin": "nobody-0", "study.continued": ["mine"]},
+            ["study.origin: 'nobody-0' is no run of this study", "teacher-0, baseline-0, "],
+        ),
+        (
+            {"source": "run", "run": "tanh-0"},
+            {"study.experiments": ["baseline", "tanh", "mine"]},
+            ["study.experiments", "list it under study.continued, and set study.origin: tanh-0"],
+        ),
+        ({"source": "run", "run": "tanh"}, CONTINUED, ["experiments.mine.start.run", "pattern"]),
+        ({"source": "run", "run": ""}, CONTINUED, ["needs start.run, which is empty"]),
+    ],
+)
+def test_a_row_starts_from_a_run_that_dvc_runs_before_it(refused, edited, start, changes, fragments):
+    refused(edited({"experiments.mine": {"start": start}, **changes}), *fragments)
+
+
+def test_a_distilled_row_may_start_from_its_teacher_and_from_no_other_run(load, refused, edited):
+    start, terms = {"source": "run", "run": "teacher-0", "part": "selected"}, {"weights": {"cskd": 1.0}}
+    listed = {"study.distillation": ["kd", "mine"]}
+    config = load(edited({"experiments.mine": {"start": start, "loss": terms}, **listed}))
+    assert config.row("mine").start.run == "teacher-0"
+    row = {"start": start | {"run": "kd-0"}, "loss": terms}
+    refused(edited({"experiments.mine": row, **listed}), "study.distillation", "or start it from teacher-0")
+
+
+def test_a_distilled_row_is_not_continued(refused, edited):
+    row = {"start": {"source": "run", "run": "baseline-0"}, "loss": {"weights": {"cskd": 1.0}}}
+    refused(edited({"experiments.mine": row, **CONTINUED}), "study.continued", "has a distillation weight (cskd)")

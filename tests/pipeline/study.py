@@ -129,8 +129,8 @@ class Study:
         return ran(self.dvc("repro", *arguments).stdout)
 
     def stale(self) -> set[str]:
-        """The stages that `dvc repro` would run after `rows` and `prepare`: with changed inputs, and all after them."""
-        self.dvc("repro", "rows", "prepare")
+        """What `dvc repro` would run after `rows`, `fetch` and `prepare`: with changed inputs, and all after them."""
+        self.dvc("repro", "rows", "fetch", "prepare")
         found = set(json.loads(self.dvc("status", "--json").stdout))
         if not self.edges:  # no edit that is asked about changes the graph
             self.edges = re.findall(r'"([^"]+)" -> "([^"]+)"', self.dvc("dag", "--full", "--dot").stdout)

@@ -15,6 +15,7 @@ STAGES = [
     "synthesize",
     "prepare",
     "rows",
+    "fetch",
     "teach@teacher-0",
     "train@baseline-0",
     "distill@kd-0",
@@ -116,7 +117,7 @@ def test_an_assistant_learns_from_the_teacher_and_teaches(copy: Study) -> None:
     copy.edit({"study": {"assistant": "kd", "assisted": ["combined"]}})
     assisted = {"distill_assisted@combined-0", "evaluate_assisted@combined-0"}
 
-    assert set(copy.repro("evaluate_assisted@combined-0")) == {"rows"} | assisted
+    assert set(copy.repro("evaluate_assisted@combined-0")) == {"rows", "fetch"} | assisted
     student, assistant = (copy.json(f"runs/{run}/record.json") for run in ("combined-0", "kd-0"))
     assert student["teacher_digest"] == assistant["weights_digest"]
 
@@ -129,7 +130,7 @@ def test_a_study_without_a_teacher_has_none_in_its_graph_and_says_so(copy: Study
     copy.edit({"study": {"teachers": [], "distillation": []}})
 
     assert "teach" not in copy.dvc("stage", "list").stdout
-    assert copy.repro("report") == ["rows", "report"]
+    assert copy.repro("report") == ["rows", "fetch", "report"]
     assert "this study has no teacher" in (copy.folder / "reports/comparison.md").read_text()
 
 

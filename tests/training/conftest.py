@@ -103,7 +103,7 @@ def train(
         data: Prepared = data,
         stop: Callable[[dict[str, float], int], bool] = lambda *_: False,
         again: Run | None = None,
-        start: Checkpoint | None = None,
+        checkpoint: Checkpoint | None = None,
         **changes: Any,
     ) -> Run:
         run = again or Run(tmp_path_factory.mktemp("run"))
@@ -117,7 +117,7 @@ def train(
         teacher = b0 if row.loss.needs_teacher else None
         try:
             run.training = train_row(
-                row, seed, data, run.checkpoints, run.out, start=start, teacher=teacher, on_log=on_log
+                row, seed, data, run.checkpoints, run.out, start=checkpoint, teacher=teacher, on_log=on_log
             )
         except EndedEarlyError:
             run.training = None

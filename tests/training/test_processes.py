@@ -17,9 +17,11 @@ from transformers import set_seed
 
 from effiseg.data.prepared import Prepared
 from effiseg.evaluation.evaluate import evaluate
-from effiseg.models.segformer import build_model, load_model
+from effiseg.models.segformer import build_model, load_model, save_model
+from effiseg.models.start import start_model
 from effiseg.training.task import Task
 from effiseg.training.train import Training, train_row
+from effiseg.weights.source import Checkpoint, Source
 from tests.training.worker import SEED, settle
 
 REPOSITORY = Path(__file__).parents[2]
@@ -51,6 +53,18 @@ SETTINGS: dict[str, Any] = {
     },
 }
 HALVES = SETTINGS | {"train": SETTINGS["train"] | {"accumulation": 2, "epochs": 1}}
+# all that a start and its recipe bring with them
+STARTED = SETTINGS | {
+    "experiments": SETTINGS["experiments"] | {"kd": {"start": {"source": "file", "path": "x", "part": "encoder"}}},
+    "train": SETTINGS["train"]
+    | {
+        "epochs": 1,
+        "sampling": "class_uniform",
+        "ema": 0.9,
+        "early_stop": {"patience": 1, "share": 0.2},
+        "optimizer": {"eps": 1e-3, "head_lr": 10.0, "layer_decay": 0.9},
+    },
+}
 JOBS = [
     {"name": "whole", "settings": SETTINGS},
     {"name": "halves", "settings": HALVES},
@@ -83,9 +97,18 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def results(data: Prepared, out: Path) -> list[dict[str, Any]]:
+def checkpoint(out: Path, data: Prepared) -> Checkpoint:
+    """A network to start from."""
+    row, _ = settle(PARAMS, SETTINGS, data)
+    save_model(build_model(row.model, data.classes), out / "start")
+    return Checkpoint(out / "start/model.safetensors", Source(origin="a file"))
+
+
+@pytest.fixture(scope="module")
+def results(data: Prepared, out: Path, checkpoint: Checkpoint) -> list[dict[str, Any]]:
     """What two processes of one node noted."""
-    return launch(data, out, JOBS, ["--standalone", "--nproc-per-node", "2"])
+    started = {"name": "started", "settings": STARTED, "start": str(checkpoint.file)}
+    return launch(data, out, [*JOBS, started], ["--standalone", "--nproc-per-node", "2"])
 
 
 @pytest.fixture(scope="module")
@@ -109,23 +132,25 @@ def learned(models: Path) -> dict[str, Tensor]:
     return load_model(models / "last").state_dict() | load_file(models / "projectors.safetensors")
 
 
-@pytest.fixture(scope="module", params=["whole", "halves"])
-def pair(request, data: Prepared, out: Path, results: list, tmp_path_factory) -> tuple[Any, ...]:
+@pytest.fixture(scope="module", params=["whole", "halves", "started"])
+def pair(request, data: Prepared, out: Path, checkpoint: Checkpoint, results: list, tmp_path_factory) -> tuple:
     """Of one process and of two: history and weights; and the weights that both began with."""
-    settings = {"whole": SETTINGS, "halves": HALVES}[request.param]
+    settings = {"whole": SETTINGS, "halves": HALVES, "started": STARTED}[request.param]
+    start = checkpoint if request.param == "started" else None
     row, teacher = settle(PARAMS, settings, data)
     folder = tmp_path_factory.mktemp("alone")
-    alone = train_row(row, SEED, data, folder / "c", folder / "models", teacher=teacher, on_log=lambda *_: None)
+    models = folder / "models"
+    alone = train_row(row, SEED, data, folder / "c", models, start=start, teacher=teacher, on_log=lambda *_: None)
     assert isinstance(alone, Training)
     set_seed(SEED)
-    task = Task(build_model(row.model, data.classes), teacher, row, data.class_weights)
+    task = Task(start_model(row, data.classes, start).model, teacher, row, data.class_weights)
     before = task.student.state_dict() | task.terms.state_dict()
     together = results[0][request.param]["history"]
     return (
         alone.history.to_dict("list"),
         together,
         before,
-        learned(folder / "models"),
+        learned(models),
         learned(out / request.param / "models-0"),
     )
 

@@ -22,6 +22,7 @@ from effiseg.models.segformer import load_model
 from effiseg.training import trainer
 from effiseg.training.callbacks import COMPLETE
 from effiseg.training.train import Training, epoch_history, latest_checkpoint
+from effiseg.weights.source import Checkpoint, Source
 
 # 10 images in batches of 4: 3 steps an epoch, the last filled up with 2 images of the first
 SETTINGS = {"train": {"epochs": 3, "augment": {"scale": [0.8, 1.5]}}}
@@ -172,11 +173,16 @@ def test_without_any_score_the_first_epoch_is_the_best(train: Train, data: Prepa
 
 # --- first weights from a file ----------------------------------------------------------------------------------------
 
+FILE = {"source": "file", "path": "x"}
+
+
+def last_of(run: Any) -> Checkpoint:
+    return Checkpoint(run.out / "last/model.safetensors", Source(origin="a file", licence="mit"))
+
 
 @pytest.mark.parametrize("weights", [{}, {"kl": 1.0}], ids=["plain", "a distillation term"])
 def test_a_row_of_no_epochs_is_what_it_starts_from_bit_by_bit(train: Train, unbroken: dict, weights: dict):
-    start = {"source": "file", "path": str(unbroken["baseline"].out / "last")}
-    run = train(start=start, train={"epochs": 0}, loss={"weights": weights})
+    run = train(start=FILE, checkpoint=last_of(unbroken["baseline"]), train={"epochs": 0}, loss={"weights": weights})
     expected = load_file(unbroken["baseline"].out / "last/model.safetensors")
     assert run.files().keys() == MODELS
     for which in ("last", "best"):
@@ -188,7 +194,7 @@ def test_a_row_of_no_epochs_is_what_it_starts_from_bit_by_bit(train: Train, unbr
         assert saved.keys() == expected.keys()
     training = run.training
     assert (training.epochs, training.steps, training.best_epoch, training.train_minutes) == (0, 0, 0, 0)
-    assert training.origin == f"{start['path']}/model.safetensors"
+    assert (training.origin, training.licence) == ("a file", "mit")
     assert list(training.history) == ["epoch", "step", "loss", "lr", "miou", "miou_quarter", "pixel_accuracy"]
     assert training.history.empty
     assert run.logs == []
@@ -196,9 +202,8 @@ def test_a_row_of_no_epochs_is_what_it_starts_from_bit_by_bit(train: Train, unbr
 
 
 def test_a_training_goes_on_from_the_weights_of_a_file(train: Train, unbroken: dict):
-    start = {"source": "file", "path": str(unbroken["baseline"].out / "last")}
     still = {"epochs": 1, "optimizer": {"lr": 1e-12, "weight_decay": 0.0}}  # too small a step to move a weight
-    run = train(start=start, train=still)
+    run = train(start=FILE, checkpoint=last_of(unbroken["baseline"]), train=still)
     before, after, drawn = (
         load_file(folder / "last/model.safetensors")
         for folder in (unbroken["baseline"].out, run.out, train(train=still).out)
@@ -208,7 +213,7 @@ def test_a_training_goes_on_from_the_weights_of_a_file(train: Train, unbroken: d
     for name in parameters:
         torch.testing.assert_close(after[name], before[name], rtol=1e-6, atol=1e-10)
         assert not torch.allclose(drawn[name], before[name], rtol=1e-3, atol=1e-6)
-    assert run.training.origin == f"{start['path']}/model.safetensors"
+    assert run.training.origin == "a file"
     assert run.training.steps == 3
 
 

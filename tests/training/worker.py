@@ -19,6 +19,7 @@ from effiseg.data.prepared import Prepared
 from effiseg.evaluation.evaluate import evaluate
 from effiseg.models.segformer import build_model
 from effiseg.training.train import train_row
+from effiseg.weights.source import Checkpoint, Source
 
 SEED = 3
 
@@ -34,8 +35,8 @@ def train(params: Path, job: dict[str, Any], data: Prepared, out: Path, rank: in
     """Do a job.
 
     Args:
-        job: `name` and `settings`; `resume`, the job whose checkpoints to go on from, without the folder `without`;
-            `apart`, whether other processes look for them elsewhere.
+        job: `name` and `settings`; `start`, a file of weights; `resume`, the job whose checkpoints to go on from,
+            without the folder `without`; `apart`, whether other processes look for them elsewhere.
     """
     row, teacher = settle(params, job["settings"], data)
     checkpoints = out / job.get("resume", job["name"]) / "checkpoints"
@@ -53,6 +54,7 @@ def train(params: Path, job: dict[str, Any], data: Prepared, out: Path, rank: in
             data,
             checkpoints,
             out / job["name"] / f"models-{rank}",
+            start=Checkpoint(Path(job["start"]), Source(origin="a file")) if "start" in job else None,
             teacher=teacher,
             on_log=lambda _, step: steps.append(step),
         )

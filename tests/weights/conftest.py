@@ -8,9 +8,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub.constants
 import pytest
 
 from effiseg.weights import download
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @dataclass
@@ -100,3 +103,24 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 def names() -> Callable[[Path], set[str]]:
     """The names of a folder's files but for locks."""
     return lambda folder: {path.name for path in folder.iterdir() if path.suffix != ".lock"}
+
+
+@pytest.fixture
+def hub(site, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", site.url("").rstrip("/"))
+    monkeypatch.setattr(
+        huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", site.url("{repo_id}/resolve/{revision}/{filename}")
+    )
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
+    site.pages = {}
+    hub_has(site, "main", {"model.safetensors": site.body, "config.json": b"{}"})
+    hub_has(site, COMMIT, {"model.safetensors": site.body, "config.json": b"{}"})
+    return site
+
+
+def hub_has(site, revision: str, files: dict[str, bytes]) -> None:
+    for name in ("model.safetensors", "pytorch_model.bin", "config.json", "README.md", "preprocessor_config.json"):
+        headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{hashlib.sha256(files.get(name, b"")).hexdigest()}"'}
+        absent = (404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT}, b"")
+        page = (200, headers, files[name]) if name in files else absent
+        site.pages[f"/owner/name/resolve/{revision}/{name}"] = page
