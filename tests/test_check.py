@@ -114,10 +114,16 @@ def test_data_that_dvc_ignores_are_refused(project: Path, repository: Path) -> N
 
 
 def test_a_source_that_may_move_is_refused(project: Path, repository: Path) -> None:
+    nowhere = {"HF_ENDPOINT": "http://127.0.0.1:9"}
     edit(project, (PINNED, 'sha256: ""'), ("source: file\n", "source: huggingface\n      repo: a/b\n"))
-    assert_refused(check(project, repository), "start.repo: a/b (row 'teacher') may be replaced, and no stage would")
+    told = "start.repo: a/b (row 'teacher') may be replaced, and no stage would"
+    assert_refused(check(project, repository, **nowhere), told)
     edit(project, ("repo: a/b\n", f"repo: a/b\n      revision: {'0a' * 20}\n"))
-    assert check(project, repository).returncode == 0
+    ran = check(project, repository, **nowhere)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.startswith(
+        "huggingface a/b (teacher): to be downloaded: of a size that its server does not tell now"
+    )
 
 
 def test_without_git_or_a_commit_the_cure_is_told(project: Path, repository: Path, tmp_path_factory) -> None:

@@ -49,7 +49,7 @@ def test_comments_order_and_layout_stay(params: Path, own: Path, name: str):
     after = params.read_text().splitlines()
     assert comments(params) == before
     assert len(before) > 40
-    new = {"      repo", "      revision"} if name in FROM_WEIGHTS else set()  # which the teacher does not say as shipped
+    new = {"      repo", "      revision"} if name in FROM_WEIGHTS else set()  # of the teacher
     keys = [line.partition(":")[0] for line in after]
     assert [key for key in keys if key not in new] == [line.partition(":")[0] for line in lines]
 

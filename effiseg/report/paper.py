@@ -20,6 +20,8 @@ def _differences(data: Prepared, config: Config) -> Iterator[str]:
     yield config.data.validation
     if len(data.val) != IMAGES:
         yield f"{len(data.val)} validation images, and not all {IMAGES}"
+    if any(config.row(name).start.source != "drawn" for name, _ in config.runs()):
+        yield "first weights that are not drawn"
     for what, ours, theirs in (
         ("images", data.size, SIZE),
         ("labels", data.label_sizes[0], LABELS),

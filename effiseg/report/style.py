@@ -16,6 +16,8 @@ from effiseg.data.labels import Colour
 from effiseg.data.prepared import Prepared
 from effiseg.report.collect import Results
 
+Line = str | tuple[int, tuple[int, ...]]  # matplotlib's names, or an offset and a pattern of strokes and gaps
+
 DPI = 110
 WIDTH = 10.0  # inches, of every figure
 TEACHER = "#7F7F7F"
@@ -25,7 +27,7 @@ _GAP = 0.08  # inches between the canvas and its title or footer
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; two of Tol's are in place of its too pale yellow
 _COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#882255", "#999933")
-_LINES = ("-", "--", ":", "-.")
+_LINES: tuple[Line, ...] = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)))
 _STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib
     "font.size": 9,
@@ -45,7 +47,7 @@ class Look:
     """How one row is drawn, in every figure."""
 
     colour: str
-    line: str
+    line: Line
 
 
 def looks(config: Config) -> dict[str, Look]:

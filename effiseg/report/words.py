@@ -243,10 +243,23 @@ def provenance(results: Results) -> dict[str, str]:
     return {
         "git commit": _shared(results, lambda run: run.info.git_commit or "unknown (not in a git repository)"),
         "data digest": f"`{results.data.digest}`",
+        "first weights": _first_weights(results),
         "teacher": teachers or "none: this study has no teacher",
         "distilled rows": ", ".join(row for row in results.experiments if row in distilled)
         or f"none{'; the teacher is shown for comparison' if teachers else ''}",
     }
+
+
+def _first_weights(results: Results) -> str:
+    """Where rows began: how many were drawn, and from what the others started, on which terms."""
+    started: dict[str, dict[str, None]] = {}
+    for run in results.runs:
+        if run.info.origin:
+            terms = f" (licence: {run.info.licence})" if run.info.licence else ""
+            started.setdefault(f"{run.info.origin}{terms}", {})[run.experiment] = None
+    drawn = [row for row in results.experiments if not any(row in rows for rows in started.values())]
+    parts = [f"drawn: {', '.join(drawn)}"] if drawn and started else ["drawn, in every row"] if drawn else []
+    return "; ".join([*parts, *(f"from {origin}: {', '.join(rows)}" for origin, rows in started.items())])
 
 
 def _teacher(results: Results, run: Run) -> str:

@@ -50,6 +50,8 @@ def card(data: Prepared) -> Card:
         fit=data.fit,
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
+        start="huggingface a/b at 0a",
+        licence="research-only",
     )
 
 

@@ -95,6 +95,7 @@ def test_every_onnx_file_is_valid_and_carries_the_card(exported, card, name):
     assert OnnxSegmenter(exported.folder / name).card == card
     properties = {entry.key: entry.value for entry in onnx.load(exported.folder / name).metadata_props}
     assert json.loads(properties["effiseg.classes"]) == list(card.classes)
+    assert json.loads(properties["effiseg.licence"]) == "research-only"
 
 
 def test_reduced_files_are_smaller(exported):

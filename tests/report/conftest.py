@@ -252,7 +252,9 @@ def write_record(place: Place, values: dict[str, Any]) -> None:
         "processes": 1,
         "git_commit": "0123abc",
         "origin": "",
+        "licence": "",
         "start": "",
+        "start_digest": None,
     }
     known = {"experiment": place.row, "seed": place.seed, "identity": "0" * 16, "data_source": "synthetic"}
     write_json(place.record, common | known | {"data_digest": DATA_DIGEST} | values)

@@ -223,6 +223,16 @@ def test_provenance(make_study: Make) -> None:
     assert study.read("prepared/index.json")["digest"] in text
 
 
+def test_what_rows_start_from_is_said_with_its_licence(make_study: Make) -> None:
+    study = make_study()
+    assert "first weights: drawn, in every row" in text_of(study)
+    for row in ("tanh", "kd"):
+        study.change(f"runs/{row}-0/record.json", origin="huggingface a/b at 0a", licence="research-only")
+    drawn = "baseline, tanh_linear, dice_focal, combined"
+    told = f"first weights: drawn: {drawn}; from huggingface a/b at 0a (licence: research-only): tanh, kd"
+    assert told in text_of(study)
+
+
 def test_a_study_without_a_teacher_says_so(make_study: Make) -> None:
     text = text_of(make_study(study={"teachers": [], "distillation": []}))
     assert "none: this study has no teacher" in text
