@@ -86,7 +86,8 @@ class Chain:
         assert training is not None
         how = {key: value for key, value in asdict(training).items() if key != "history"}
         what = {"experiment": "baseline", "seed": 0, "identity": "0" * 16, "data_source": self.data.source}
-        digests = {"data_digest": self.data.digest, "teacher_digest": None, "weights_digest": "0" * 64}
+        digests = {"data_digest": self.data.digest, "teacher_digest": None, "start_digest": None}
+        digests |= {"weights_digest": "0" * 64}
         write_record(self.place.record, RunRecord.model_validate(what | how | digests | {"git_commit": "0" * 40}))
         write_text(self.place.history, training.history.to_csv(index=False))
         self.place.scores.mkdir()

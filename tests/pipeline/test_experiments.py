@@ -46,7 +46,7 @@ def test_queued_experiments_both_succeed(queued: Study) -> None:
 def test_a_new_row_from_the_command_line_runs_alone(queued: Study) -> None:
     log = queued.dvc("queue", "logs", "fresh").stdout
 
-    assert set(ran(log)) == {*MINE, "predict", "deployment", "report"}
+    assert set(ran(log)) == {*MINE, "fetch", "predict", "deployment", "report"}
 
 
 def test_experiments_are_in_the_repositorys_mlflow_under_their_names(queued: Study) -> None:
@@ -101,7 +101,7 @@ def test_an_experiment_in_the_workspace_changes_its_params_and_report(queued: St
     done = queued.dvc("exp", "run", "--name", "here", *NEW_ROW).stdout
 
     assert set(restored(done)) == {*MINE, "predict"}
-    assert set(ran(done)) == {"deployment", "report"}
+    assert set(ran(done)) == {"fetch", "deployment", "report"}  # what persists is in no run cache
     assert "mine" in queued.git("diff", "params.yaml")
     assert "mine" in (queued.folder / "reports/comparison.csv").read_text()
 
@@ -112,7 +112,7 @@ def test_the_same_experiment_in_a_temporary_folder_comes_from_the_run_cache(queu
     done = queued.dvc("exp", "run", "--temp", "--name", "again", *NEW_ROW).stdout
 
     assert set(restored(done)) == {*MINE, "predict"}
-    assert set(ran(done)) == {"deployment", "report"}
+    assert set(ran(done)) == {"fetch", "deployment", "report"}  # what persists is in no run cache
     # what comes from the run cache makes no second run
     names = [name for (name,) in queued.query("SELECT name FROM runs WHERE name LIKE '%/again'")]
     assert Counter(names) == Counter(["report/again", "deployment/again"])
