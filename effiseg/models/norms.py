@@ -1,9 +1,9 @@
 """What may stand in place of LayerNorm, and where.
 
-A new norm is one class, with `forward` and `parts`, and one line in `NORMS`.
+A new norm is one class, with `forward`, `parts` and `fit`, and one line in `NORMS`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -44,6 +44,10 @@ class DyT(nn.Module):
     def parts(self) -> Parts:
         return Parts(nn.Tanh(), self.weight, self.bias, inner=self.alpha[0])
 
+    def fit(self, x: Tensor, y: Tensor) -> None:
+        """Make of `x` what comes closest to `y`, both (samples, channels): see `_fit_squashed`."""
+        _fit_squashed(self, torch.tanh, x, y)
+
     def extra_repr(self) -> str:
         return f"{len(self.weight)}, alpha_init={self.alpha_init}"
 
@@ -66,6 +70,14 @@ class DyL(nn.Module):
 
     def parts(self) -> Parts:
         return Parts(nn.Identity(), self.alpha * self.weight, self.bias)
+
+    @torch.no_grad()
+    def fit(self, x: Tensor, y: Tensor) -> None:
+        """Make of `x` what comes closest to `y`, both (samples, channels): each channel's line of least squares."""
+        slope, shift, _ = _line(x, y)
+        self.alpha.fill_(1 / x.std())
+        self.weight.copy_(slope / self.alpha)
+        self.bias.copy_(shift)
 
     def extra_repr(self) -> str:
         return f"{len(self.weight)}, alpha_init={self.alpha_init}"
@@ -91,6 +103,10 @@ class Derf(nn.Module):
     def parts(self) -> Parts:
         return Parts(_ShiftedErf(self.shift), self.weight, self.bias, inner=self.alpha[0])
 
+    def fit(self, x: Tensor, y: Tensor) -> None:
+        """Make of `x` what comes closest to `y`, both (samples, channels): see `_fit_squashed`; s stays as it is."""
+        _fit_squashed(self, lambda inner: torch.erf(inner + self.shift), x, y)
+
     def extra_repr(self) -> str:
         return f"{len(self.weight)}, alpha_init={self.alpha_init}"
 
@@ -107,6 +123,27 @@ class _ShiftedErf(nn.Module):
 
 
 NORMS: dict[str, type[nn.Module]] = {"dyt": DyT, "dyl": DyL, "derf": Derf}  # `layernorm` is what SegFormer has
+
+
+_STEEPNESS = (0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0)  # of alpha, by the standard deviation of what comes in
+
+
+@torch.no_grad()
+def _fit_squashed(norm: DyT | Derf, squash: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> None:
+    """Fit gamma * squash(alpha * x) + beta: alpha is the best of a few, gamma and beta each channel's least squares."""
+    tried = [(alpha, *_line(squash(alpha * x), y)) for alpha in torch.tensor(_STEEPNESS) / x.std()]
+    alpha, slope, shift, _ = min(tried, key=lambda each: each[3])
+    norm.alpha.fill_(alpha)
+    norm.weight.copy_(slope)
+    norm.bias.copy_(shift)
+
+
+def _line(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, float]:
+    """Slope and shift, (channels,), of the line that fits y to x best, and the mean squared error that is left."""
+    centred = x - x.mean(dim=0)
+    slope = (centred * y).mean(dim=0) / centred.square().mean(dim=0).clamp_min(1e-12)
+    shift = y.mean(dim=0) - slope * x.mean(dim=0)
+    return slope, shift, float((slope * x + shift - y).square().mean())
 
 
 def take_apart(norm: nn.Module) -> Parts:

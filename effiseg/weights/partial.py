@@ -1,8 +1,8 @@
 """Loading as much of a checkpoint as a network has a place for, and saying what was loaded, left aside and drawn."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, Self
 
 from torch import Tensor, nn
 
@@ -20,18 +20,38 @@ _CLASSIFIER = ("decode_head.classifier.weight", "decode_head.classifier.bias")
 
 @dataclass(frozen=True)
 class Loaded:
-    """Names of tensors: of the network, loaded and as drawn; of the checkpoint, left aside; and why, in words."""
+    """What came of a checkpoint.
+
+    Attributes:
+        loaded, drawn: names of the network's tensors that are the checkpoint's, and that are not.
+        left_aside: of the checkpoint's that have no place.
+        why: in words.
+        norms: of another kind than the LayerNorms that the checkpoint has in their places.
+        fitted_by: the number of images by which these were fitted to the LayerNorms; 0 where they are as drawn.
+    """
 
     loaded: Sequence[str]
     drawn: Sequence[str]
     left_aside: Sequence[str]
     why: Sequence[str]
+    norms: Sequence[str] = ()
+    fitted_by: int = 0
+
+    def with_fitted_norms(self, images: int) -> Self:
+        """The same after `norms` have been fitted to the checkpoint's LayerNorms."""
+        prefixes = tuple(f"{norm}." for norm in self.norms)
+        drawn = [name for name in self.drawn if not name.startswith(prefixes)]
+        return replace(self, drawn=drawn, fitted_by=images)
 
     def told(self) -> str:
         """In one line."""
         parts = [f"{len(self.loaded)} tensors loaded"]
         parts += [f"{len(self.drawn)} drawn ({listed(self.drawn)})"] if self.drawn else []
         parts += [f"{len(self.left_aside)} left aside ({listed(self.left_aside)})"] if self.left_aside else []
+        if self.norms:
+            count = f"{len(self.norms)} norms are"
+            fitted = f"fitted to the checkpoint's LayerNorms, by {self.fitted_by} images"
+            parts.append(f"{count} {fitted if self.fitted_by else 'drawn: the checkpoint has LayerNorms there'}")
         return "; ".join([*parts, *self.why])
 
 
@@ -70,7 +90,8 @@ def load_part(
     if part == "selected":
         found = select(found, own)
         why.append("weights were selected, evenly spaced, from those of a larger network")
-    replaced = _replaced(own, found, why)
+    norms, embeddings = _replaced(own, found)
+    replaced = (*(f"{norm}." for norm in norms), *embeddings)
     wanted = [
         name
         for name in own
@@ -86,8 +107,10 @@ def load_part(
             f"a checkpoint of this architecture and variant{', or start.part: encoder' if part == 'network' else ''}"
         )
     model.load_state_dict(own | used)
+    if embeddings:
+        why.append(f"{len(embeddings)} patch embeddings are drawn: the checkpoint has overlapping ones")
     drawn = [name for name in own if name not in used]
-    return Loaded(list(used), drawn, [name for name in tensors if name not in used], why)
+    return Loaded(list(used), drawn, [name for name in tensors if name not in used], why, norms)
 
 
 def _classifier(
@@ -117,14 +140,10 @@ def _classifier(
     return dict(found)
 
 
-def _replaced(own: Mapping[str, Tensor], found: Mapping[str, Tensor], why: list[str]) -> tuple[str, ...]:
-    """Prefixes of norms, and of patch embeddings, that are of another kind in the network than in the checkpoint."""
-    norms = [name.removesuffix("alpha") for name in own if name.endswith(".alpha") and name not in found]
+def _replaced(own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> tuple[list[str], list[str]]:
+    """Norms, and prefixes of patch embeddings, that are of another kind in the network than in the checkpoint."""
+    norms = [name.removesuffix(".alpha") for name in own if name.endswith(".alpha") and name not in found]
     embeddings = [
         name.removesuffix("reduce.weight") for name in own if name.endswith(".proj.reduce.weight") and name not in found
     ]
-    if norms:
-        why.append(f"{len(norms)} norms are drawn: the checkpoint has LayerNorms there")
-    if embeddings:
-        why.append(f"{len(embeddings)} patch embeddings are drawn: the checkpoint has overlapping ones")
-    return (*norms, *embeddings)
+    return norms, embeddings

@@ -204,3 +204,18 @@ def test_the_shipped_rows_have_the_norms_that_their_names_say(shipped):
         "tanh_alpha_02": 0.2,
         "tanh_alpha_10": 1.0,
     }
+
+
+@pytest.mark.parametrize("kind", sorted(NORMS))
+def test_a_norm_is_fitted_to_what_it_can_be(kind: str):
+    x = torch.randn(4000, 3) * torch.tensor([2.0, 3.0, 5.0]) + torch.tensor([0.0, 1.0, -1.0])
+    wanted = NORMS[kind](3, 0.5)
+    with torch.no_grad():
+        wanted.alpha.fill_(float(0.7 / x.std()))  # one of the few that are tried
+        wanted.weight.copy_(torch.tensor([1.0, -2.0, 0.5]))
+        wanted.bias.copy_(torch.tensor([0.1, 0.2, -0.3]))
+        expected = wanted(x)
+    found = NORMS[kind](3, 0.5)
+    found.fit(x, expected)
+    torch.testing.assert_close(found(x), expected, atol=1e-4, rtol=1e-4)
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in found.parameters())

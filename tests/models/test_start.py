@@ -82,7 +82,32 @@ def test_norms_of_another_kind_stay_as_drawn_and_it_is_said(row_from, saved, mod
     assert all(torch.equal(found[name], drawn[name]) for name in others)
     assert all(torch.equal(found[name], kept[name]) for name in found if name not in others)
     norms = len({name.rpartition(".")[0] for name in others})
-    assert started.loaded.why == [f"{norms} norms are drawn: the checkpoint has LayerNorms there"]
+    assert started.loaded.told().endswith(f"; {norms} norms are drawn: the checkpoint has LayerNorms there")
+
+
+@pytest.mark.parametrize("kind", ["dyt", "dyl", "derf"])
+def test_norms_of_another_kind_are_fitted_to_the_layer_norms_by_images(row_from, saved, model, classes, pixels, kind):
+    row, images = row_from({"source": "file", "path": "x"}, norms={"block": kind}), pixels(5, 3, 32, 64)
+    drawn = start_model(row, classes, saved).model.eval()
+    started = start_model(row, classes, saved, images)
+    fitted = started.model.eval()
+    assert started.loaded is not None
+    assert started.loaded.drawn == []
+    norms = len(started.loaded.norms)
+    assert norms == sum("layernorm_" in name and name.endswith(".alpha") for name in fitted.state_dict())
+    assert started.loaded.told().endswith(f"; {norms} norms are fitted to the checkpoint's LayerNorms, by 5 images")
+    others = [name for name in fitted.state_dict() if "layernorm_before" not in name and "layernorm_after" not in name]
+    assert all(torch.equal(fitted.state_dict()[name], drawn.state_dict()[name]) for name in others)
+    with torch.no_grad():
+        expected, near, far = model(images), fitted(images), drawn(images)
+    assert (near - expected).abs().mean() < 0.5 * (far - expected).abs().mean()
+
+
+def test_a_row_whose_norms_were_fitted_is_not_what_it_started_from(make_config, saved, classes, pixels):
+    row = {"start": {"source": "file", "path": "x"}, "train": {"epochs": 0}, "model": {"norms": {"block": "dyl"}}}
+    config = make_config(experiments={"baseline": row})
+    with pytest.raises(EffiSegError, match=r"not all of it is in what it starts from.* norms are drawn"):
+        start_model(config.row("baseline"), classes, saved, pixels(2, 3, 32, 64))
 
 
 def test_an_encoder_comes_without_its_head(row_from, saved, model, classes):
