@@ -5,12 +5,13 @@ import os
 from pathlib import Path
 
 from effiseg import __version__
-from effiseg.base.config import load_config
+from effiseg.base.config import PARAMS_FILE, load_config
 from effiseg.base.errors import EffiSegError
 from effiseg.check import check
 from effiseg.cli import stage
 from effiseg.cli.stage_log import STAGE_LOG, stage_times
 from effiseg.data.dataset import open_dataset
+from effiseg.keep import keep
 from effiseg.presets import apply_preset, preset_names
 
 MODEL = "<row>-<seed> of the study, a folder of an export or a training, an .onnx file, or models:/NAME@ALIAS"
@@ -32,6 +33,11 @@ def main() -> None:
         from effiseg.models.tell import tell
 
         print("\n".join(tell(arguments.file).lines()))
+    elif arguments.command == "keep":
+        added = keep(load_config(), Path(), arguments.folder)
+        print(f"{arguments.folder}: " + (f"kept {', '.join(added)}" if added else "has all finished runs already"))
+    elif arguments.command == "report":
+        report(arguments.folder)
     elif arguments.command == "times":
         times(arguments.since)
     elif arguments.command == "data":
@@ -61,6 +67,14 @@ def preset(name: str, root: str | None) -> None:
     print("\n".join(changes) if changes else "params.yaml has these settings already")
     if root is None and any(change.startswith("data.source") for change in changes):
         print("data.root is as it was; set it to the folder that holds your data, or give --root")
+
+
+def report(folder: Path) -> None:
+    """Write the tables and the page of a kept study beside its runs."""
+    from effiseg.report.build import build_report  # imported late: figures cost seconds
+
+    build_report(load_config(folder / PARAMS_FILE), folder, folder)
+    print(folder / "index.html")
 
 
 def study(address: str) -> None:
@@ -118,6 +132,10 @@ def _parser() -> argparse.ArgumentParser:
         metavar="ADDRESS",
         help="of the cluster, as Ray has it (auto, HOST:PORT, ray://HOST:PORT); without it, one of this machine",
     )
+    keeping = commands.add_parser("keep", help="add the finished runs to a folder: scores and costs, no weights")
+    keeping.add_argument("folder", type=Path, help="made if missing; runs of several machines and days make one study")
+    reporting = commands.add_parser("report", help="write the tables and the page of a folder of kept runs, there")
+    reporting.add_argument("folder", type=Path, help="what `keep` filled")
     times = commands.add_parser("times", help="tell what the stages took, the longest first")
     times.add_argument("--since", default="", metavar="TIME", help="began then or later, as in 2030-12-31T23:59:59")
     export = commands.add_parser("export", help="write a finished row as ONNX files and a transformers checkpoint")

@@ -146,6 +146,22 @@ class Prepared:
             EffiSegError: a file is missing, damaged, of another format version, or does not fit the index.
         """
         index = _read_index(path)
+        train = _open_split(path / "train", index, "train", [index.size])
+        return cls._of(path, index, train, _open_split(path / "val", index, "val", index.label_sizes))
+
+    @classmethod
+    def described(cls, path: Path) -> Self:
+        """What the folder's index says, without the arrays, which need not be there: images and labels are empty.
+
+        Raises:
+            EffiSegError: the index is missing, damaged or of another format version.
+        """
+        index = _read_index(path)
+        train, val = (_without_arrays(index, role) for role in ("train", "val"))
+        return cls._of(path, index, train, val)
+
+    @classmethod
+    def _of(cls, path: Path, index: Index, train: Split, val: Split) -> Self:
         return cls(
             path=path,
             title=index.title,
@@ -161,8 +177,8 @@ class Prepared:
             used={name: split.splits for name, split in index.splits.items()},
             generated=index.generated,
             paper=index.paper,
-            train=_open_split(path / "train", index, "train", [index.size]),
-            val=_open_split(path / "val", index, "val", index.label_sizes),
+            train=train,
+            val=val,
         )
 
 
@@ -196,6 +212,12 @@ def _open_split(folder: Path, index: Index, role: str, sizes: Sequence[tuple[int
         starts = np.cumsum([0, *(height * width for height, width in sizes)])
         labels = Ragged(_open_array(folder / LABELS_FILE, (int(starts[-1]),), dtype), sizes, starts)
     return Split(images, labels, split.names, split.groups, index.fit)
+
+
+def _without_arrays(index: Index, role: str) -> Split:
+    split = index.splits[role]
+    none: Any = np.zeros((0, 3, *index.size), dtype=np.uint8)
+    return Split(none, none[:, 0], split.names, split.groups, index.fit)
 
 
 def _open_array(file: Path, shape: tuple[int, ...], dtype: str) -> np.memmap:

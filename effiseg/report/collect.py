@@ -126,6 +126,11 @@ class Results:
         return Recordings(recordings(self.data.val.groups))
 
     @property
+    def pictures(self) -> bool:
+        """Whether there are images and labels: a kept study has none."""
+        return len(self.data.val.images) > 0
+
+    @property
     def absent(self) -> list[str]:
         """Classes without a pixel in the validation labels."""
         return [name for name, value in self.floors.largest_class.iou.items() if math.isnan(value)]
@@ -149,7 +154,7 @@ def collect(config: Config, root: Path) -> Results:
         EffiSegError: there is no result at all, a file is missing or damaged, or results of different data sets or
             teachers are mixed.
     """
-    data = Prepared.open(root / PREPARED)
+    data = Prepared.open(root / PREPARED) if (root / PREPARED / "val").is_dir() else Prepared.described(root / PREPARED)
     places = {key: Place(*key, root) for key in (*config.teachers(), *config.runs())}
     found = {key: _read_run(place, data) for key, place in places.items() if _is_done(place)}
     runs = [found[key] for key in config.runs() if key in found]

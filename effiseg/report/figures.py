@@ -22,6 +22,7 @@ class Drawing:
     heading: str
     says: str
     draw: Callable[[Results, Sequence[RowSummary]], Figure]
+    pictures: bool = False  # whether it shows images and predictions, which a kept study has none of
 
 
 # in the order of the page
@@ -63,11 +64,13 @@ FIGURES: dict[str, Drawing] = {
         "For each row the validation image that gains most against the baseline and the one that loses most. They are "
         "extremes, chosen after the fact, and no evidence of what is typical.",
         extreme_images,
+        pictures=True,
     ),
     "panels": Drawing(
         "Predictions side by side",
         "Validation images, evenly spaced over the split, whatever the rows make of them.",
         lambda results, _: panels(results),
+        pictures=True,
     ),
     "norm_scatter": Drawing(
         "What the norms do",
@@ -83,6 +86,7 @@ FIGURES: dict[str, Drawing] = {
 
 
 def write_figures(results: Results, summaries: Sequence[RowSummary], folder: Path) -> list[Path]:
-    """Draw every figure as <name>.png into `folder`, which must exist."""
+    """Draw every figure for which there is what it shows as <name>.png into `folder`, which must exist."""
+    wanted = {name: drawing for name, drawing in FIGURES.items() if results.pictures or not drawing.pictures}
     with plain_style():
-        return [save(drawing.draw(results, summaries), folder / f"{name}.png") for name, drawing in FIGURES.items()]
+        return [save(drawing.draw(results, summaries), folder / f"{name}.png") for name, drawing in wanted.items()]

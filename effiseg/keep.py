@@ -1,0 +1,132 @@
+"""Finished runs of several folders, machines and days as one study: scores and costs, no weights and no pictures."""
+
+import io
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from effiseg.base.config import PARAMS_FILE, Config, read_yaml, validate
+from effiseg.base.errors import EffiSegError
+from effiseg.base.files import whole_folder, write_text
+from effiseg.data.index import INDEX_FILE
+from effiseg.data.prepared import Prepared
+from effiseg.runs.places import FLOORS, PREPARED, ROWS, Place
+from effiseg.runs.records import RunRecord, read_record
+
+SETTINGS = ("data", "synthesize", "model", "start", "loss", "train", "profile")  # which all runs of a study share
+LISTS = ("experiments", "teachers", "distillation", "assisted", "continued")
+SCORES = ("images.npz", "norms.npz", "confusion.csv")  # of a run's scores; its predictions are pictures
+
+
+def keep(config: Config, root: Path, folder: Path) -> list[str]:
+    """Add the finished runs below `root` to the study in `folder`, which is begun if it is not there.
+
+    `folder` is laid out as `root` is: params.yaml, prepared/index.json, floors.json, rows/, runs/. Its params.yaml
+    lists the rows and seeds of all that were kept.
+
+    Returns:
+        The runs that were added; those that are there already are not.
+
+    Raises:
+        EffiSegError: no run is finished, or one does not belong there: it is of other data or settings, or its place is
+            taken by one of other weights. Nothing is changed then.
+    """
+    data = Prepared.open(root / PREPARED)
+    places = [Place(*key, root) for key in (*config.teachers(), *config.runs())]
+    finished = [place for place in places if place.record.exists() and place.scores.is_dir() and place.metrics.exists()]
+    if not finished:
+        raise EffiSegError(f"{root / 'runs'}: no run of the study is finished; run `dvc repro` first")
+    params = read_yaml(root / PARAMS_FILE)
+    params["data"]["root"] = "left out"  # a path of this machine
+    if (folder / PARAMS_FILE).exists():
+        params = _united(read_yaml(folder / PARAMS_FILE), params, folder)
+        _refuse_other_data(data, folder)
+    for place in finished:
+        _refuse_other_run(place, data, folder)
+    validate(Config, params, str(folder / PARAMS_FILE))
+    added = [place for place in finished if not Place(place.row, place.seed, folder).record.exists()]
+    for place in added:
+        _copy(place, Place(place.row, place.seed, folder), folder)
+    for name in (PREPARED / INDEX_FILE, FLOORS):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(root / name, folder / name)
+    text = io.StringIO()
+    YAML().dump(params, text)
+    write_text(folder / PARAMS_FILE, text.getvalue())
+    return [place.name for place in added]
+
+
+def _united(kept: dict[str, Any], new: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The kept study's params with the rows and seeds of the new one beside its own."""
+    for name in SETTINGS:
+        if found := next(_differences(kept[name], new[name], name), None):
+            raise _other(folder / PARAMS_FILE, *found)
+    for row in kept["experiments"].keys() & new["experiments"].keys():
+        old, ours = kept["experiments"][row], new["experiments"][row]
+        if found := next(_differences(old, ours, f"experiments.{row}"), None):
+            raise _other(folder / PARAMS_FILE, *found)
+    rows = {**kept["experiments"], **new["experiments"]}
+    study = dict(kept["study"])
+    for key in LISTS:
+        wanted = {*kept["study"][key], *new["study"][key]}
+        study[key] = [row for row in rows if row in wanted]
+    study["seeds"] = sorted({*kept["study"]["seeds"], *new["study"]["seeds"]})
+    return kept | {"experiments": rows, "study": study}
+
+
+def _differences(kept: Any, new: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
+    """Where two settings differ, as (key path, kept, new)."""
+    if isinstance(kept, Mapping) and isinstance(new, Mapping):
+        for key in {**kept, **new}:
+            yield from _differences(kept.get(key), new.get(key), f"{path}.{key}")
+    elif kept != new:
+        yield path, kept, new
+
+
+def _refuse_other_data(data: Prepared, folder: Path) -> None:
+    kept = Prepared.described(folder / PREPARED)
+    if kept.digest != data.digest:
+        raise _other(folder / PREPARED / INDEX_FILE, "data digest", kept.digest[:12], data.digest[:12])
+
+
+def _refuse_other_run(place: Place, data: Prepared, folder: Path) -> None:
+    """Whether a run may stand in the folder, where it or others of its row and its teacher may stand already."""
+    record = read_record(place.record, RunRecord)
+    if record.data_digest != data.digest:
+        raise EffiSegError(f"{place.record}: trained on other data than those prepared now; run `dvc repro` first")
+    settings = Path(ROWS, f"{place.row}.json")
+    if (folder / settings).exists():
+        kept, new = ((each / settings).read_text(encoding="utf-8") for each in (folder, place.root))
+        if kept != new:
+            raise EffiSegError(
+                f"{folder / settings}: the row '{place.row}' was kept with other settings than {settings} has"
+            )
+    there = Place(place.row, place.seed, folder).record
+    if there.exists() and (old := read_record(there, RunRecord)).weights_digest != record.weights_digest:
+        raise EffiSegError(
+            f"{there}: {place.name} is kept already, with other weights (trained on {old.device} at "
+            f"{old.git_commit[:12]}, this one on {record.device} at {record.git_commit[:12]}); remove {there.parent} "
+            "to keep this one"
+        )
+
+
+def _copy(place: Place, there: Place, folder: Path) -> None:
+    with whole_folder(there.folder) as partial:
+        (partial / there.scores.name).mkdir()
+        for file in (place.record, place.history, place.metrics, place.profile, place.deployment):
+            if file.exists():
+                shutil.copyfile(file, partial / file.name)
+        for name in SCORES:
+            shutil.copyfile(place.scores / name, partial / there.scores.name / name)
+    (folder / ROWS).mkdir(exist_ok=True)
+    shutil.copyfile(place.root / ROWS / f"{place.row}.json", folder / ROWS / f"{place.row}.json")
+
+
+def _other(file: Path, key: str, kept: Any, new: Any) -> EffiSegError:
+    return EffiSegError(
+        f"{file}: {key} is {kept}, and here {new}; runs of one study have the same data and settings: keep these "
+        "elsewhere"
+    )
