@@ -125,7 +125,7 @@ def _is_ignored(root: Path) -> bool:
 
 def _check_start(row: Row) -> None:
     start = row.start
-    if start.source == "file":
+    if start.source == "file" and (Path(start.path).exists() or not at_hand(start.address, STARTS / row.name)):
         if not Path(start.path).exists():
             raise EffiSegError(
                 f"start.path: {start.path} (row '{row.name}') not found; name a checkpoint, or set start.source: drawn "

@@ -121,9 +121,7 @@ def test_a_source_that_may_move_is_refused(project: Path, repository: Path) -> N
     edit(project, ("repo: a/b\n", f"repo: a/b\n      revision: {'0a' * 20}\n"))
     ran = check(project, repository, **nowhere)
     assert (ran.returncode, ran.stderr) == (0, "")
-    assert ran.stdout.startswith(
-        "huggingface a/b (teacher): to be downloaded: of a size that its server does not tell now"
-    )
+    assert ran.stdout.startswith("huggingface a/b (teacher): to be downloaded: cannot be had now: ")
 
 
 def test_without_git_or_a_commit_the_cure_is_told(project: Path, repository: Path, tmp_path_factory) -> None:

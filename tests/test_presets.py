@@ -103,6 +103,20 @@ def test_one_preset_after_the_other_leaves_the_second_ones_settings(params: Path
     assert (config.train.epochs, config.train.augment.crop) == (60, [192, 256])
 
 
+@pytest.mark.parametrize("name", [*DATA, *FROM_WEIGHTS])
+def test_a_recipe_leaves_nothing_of_the_one_before_it(params: Path, tmp_path: Path, name: str):
+    other = tmp_path / "other.yaml"
+    other.write_bytes(params.read_bytes())
+    apply_preset("camvid", params=other)  # for data that all of them know
+    apply_preset("cityscapes_mit", params=params)
+    apply_preset("camvid", params=params)
+    apply_preset("cityscapes_mit", params=params)
+    for path in (params, other):
+        apply_preset(name, params=path)
+    trains = [load_config(path).train.model_dump(exclude={"augment", "batch_size"}) for path in (params, other)]
+    assert trains[0] == trains[1]
+
+
 @pytest.mark.parametrize("name", DATA)
 @pytest.mark.parametrize("weights", FROM_WEIGHTS)
 def test_a_preset_that_starts_from_weights_is_taken_back_by_one_that_does_not(

@@ -173,8 +173,8 @@ def _check_study(config: Config, rows: Mapping[str, Row]) -> None:
     origins = [f"{name}-{seed}" for name, seed in (*config.teachers(), *config.runs()) if name not in study.continued]
     if study.continued and study.origin not in origins:
         raise EffiSegError(
-            f"study.origin: '{study.origin}' is no run of this study; it is what study.continued starts from, one of: "
-            f"{', '.join(origins)}"
+            f"study.origin: '{study.origin}' is none of the runs that the rows of study.continued may start from; "
+            f"these are: {', '.join(origins)}"
         )
 
 
@@ -197,26 +197,51 @@ def _check_signals(key: str, row: Row) -> None:
 
 
 def _check_origin(config: Config, key: str, row: Row) -> None:
-    """Whether DVC knows that the row comes after the run that it starts from, where it starts from one."""
+    """Whether a row that starts from a run comes after it for DVC, and can take its weights."""
     study, start = config.study, row.start
-    known = {
-        "distillation": f"{study.teachers[0]}-{TEACHER_SEED}" if study.teachers else "",
-        "assisted": f"{study.assistant}-{study.seeds[0]}",
-        "continued": study.origin,
-    }.get(key, "")
     if key == "continued" and start.source != "run":
         raise EffiSegError(
             f"study.continued: row '{row.name}' starts from no run (start.source '{start.source}'); give it start: "
             f"{{source: run, run: {study.origin or '<row>-<seed>'}}}, or list it under study.experiments"
         )
-    if start.source != "run" or start.run == known:
+    if start.source != "run":
         return
-    cure = "" if key == "continued" else "list it under study.continued, and "
-    cure += f"set study.origin: {start.run}"
-    cure += f", or start it from {known}" if known else ""
-    raise EffiSegError(
-        f"study.{key}: row '{row.name}' starts from the run '{start.run}', which DVC would not run before it; {cure}"
-    )
+    runs = {f"{name}-{seed}": name for name, seed in (*config.teachers(), *config.runs())}
+    if start.run not in runs:
+        raise EffiSegError(
+            f"experiments.{row.name}.start.run: the study has no run '{start.run}'; runs are: {', '.join(runs)}"
+        )
+    known = {
+        "distillation": f"{study.teachers[0]}-{TEACHER_SEED}" if study.teachers else "",
+        "assisted": f"{study.assistant}-{study.seeds[0]}",
+        "continued": study.origin,
+    }.get(key, "")
+    if start.run != known:
+        cures = {
+            "continued": f"set study.origin: {start.run}",
+            "experiments": f"list it under study.continued, and set study.origin: {start.run}",
+            "teachers": "a teacher is drawn or fetched",
+        }
+        raise EffiSegError(
+            f"study.{key}: row '{row.name}' starts from the run '{start.run}', which DVC would not run before it; "
+            f"{cures.get(key, f'start it from what it learns from, {known}')}"
+        )
+    _check_fit(row, config.row(runs[start.run]))
+
+
+def _check_fit(row: Row, origin: Row) -> None:
+    """Whether a row's network can take the weights of another's, as far as settings tell."""
+    keys = {"variant", "embedding", "norms", "mean", "std"} if not row.train.epochs else {"variant"}
+    if row.start.part == "selected" and row.train.epochs:
+        return
+    ours, theirs = (each.model.model_dump(include=keys) for each in (row, origin))
+    for key in keys:
+        if ours[key] != theirs[key]:
+            cure = "start.part: selected takes a part of a larger network's" if key == "variant" else "train the row"
+            raise EffiSegError(
+                f"experiments.{row.name}.model.{key}: {ours[key]}, but its start, the row '{origin.name}', has "
+                f"{theirs[key]}; {cure}"
+            )
 
 
 def validate(kind: type[Kind], content: Any, prefix: str) -> Kind:

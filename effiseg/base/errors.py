@@ -13,4 +13,5 @@ class EffiSegError(Exception):
 def masked(text: str) -> str:
     """The text without names, passwords and tokens of addresses, as in http://user:password@host/?token=secret."""
     text = re.sub(r"(\w+://)[^\s'\"]*@", r"\1***@", text)
-    return re.sub(r"([?&][\w-]*(?:token|password|secret|key|signature)[\w-]*=)[^&\s'\"]+", r"\1***", text, flags=re.I)
+    key = r"([?&][\w-]*(?:token|password|secret|key|signature)[\w-]*=)"
+    return re.sub(key + r"[^&\s'\"]+?(?=[&\s'\"]|:\s|$)", r"\1***", text, flags=re.I)

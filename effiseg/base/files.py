@@ -38,6 +38,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     Until then, what was at `path` stays; the next call tidies up what a killed one left.
     """
     partial, old = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.old")
+    is_first = not path.parent.exists()
     _tidy(path, partial, old)
     partial.mkdir(parents=True)
     try:
@@ -47,6 +48,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
         partial.rename(path)
     finally:
         _tidy(path, partial, old)
+        if is_first and not any(path.parent.iterdir()):
+            path.parent.rmdir()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,5 +1,6 @@
 """The sections of params.yaml: their keys, types and ranges."""
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -92,7 +93,7 @@ class Start(Section):
     gdrive_id: str
     url: str
     path: str
-    run: Annotated[str, Field(pattern=r"^(.+-\d+)?$")]
+    run: str
     sha256: Annotated[str, Field(pattern=r"^([0-9a-fA-F]{64})?$")]
 
     @property
@@ -118,6 +119,8 @@ class Start(Section):
     def _source_is_complete(self) -> Self:
         if self.key and not getattr(self, self.key):
             raise ValueError(f"source '{self.source}' needs start.{self.key}, which is empty")
+        if self.source == "run" and not re.fullmatch(r".+-\d+", self.run):
+            raise ValueError(f"start.run is <row>-<seed>, such as baseline-0, found '{self.run}'")
         return self
 
 

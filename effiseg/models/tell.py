@@ -27,7 +27,8 @@ class Told:
         variant: b0 to b5; empty where the encoder is of no published size.
         classes: outputs of the classifier; 0 without one.
         names: of the classes, where config.json beside the file tells them.
-        missing: tensors of a whole network that it lacks, under transformers' names.
+        missing: tensors of a whole network that it lacks, under transformers' names, in order.
+        misshaped: tensors of another shape than the variant's.
         encoder: whether its encoder is whole.
         others: tensors that no layout knows.
     """
@@ -39,14 +40,14 @@ class Told:
     classes: int
     names: list[str] | None
     missing: list[str]
+    misshaped: list[str]
     encoder: bool
     others: list[str]
 
     def lines(self) -> list[str]:
         """For people."""
-        head = (
-            "whole network" if not self.missing else "encoder, without a whole decode head" if self.encoder else "parts"
-        )
+        whole = self.variant and not self.missing and not self.misshaped
+        head = "whole network" if whole else "encoder, without a whole decode head" if self.encoder else "parts"
         lines = [
             f"{self.file}: {head}, {self.variant.upper() or 'no published size'}, {self.layout}",
             f"sha256: {self.sha256}",
@@ -56,11 +57,15 @@ class Told:
             lines.append(f"classifier: {self.classes} outputs{names}")
         if self.missing:
             lines.append(f"missing for a whole network: {len(self.missing)} ({listed(self.missing)})")
+        if self.misshaped:
+            lines.append(f"of another shape than {self.variant.upper()}'s: {listed(self.misshaped)}")
         if self.others:
             lines.append(f"of another kind: {len(self.others)} ({listed(self.others)})")
-        part = "network" if not self.missing else "encoder"
-        if self.variant and self.encoder:
+        part = "network" if whole else "encoder"
+        if self.encoder:
             lines.append(f"to start from it: model.variant: {self.variant}, start: {{source: file, part: {part}, ...}}")
+        else:
+            lines.append("no row can start from it: its encoder is not whole")
         return lines
 
 
@@ -77,10 +82,14 @@ def tell(path: str) -> Told:
         raise EffiSegError(
             f"{file}: no SegFormer: none of its {len(tensors)} tensors has a known name ({listed(tensors)})"
         )
-    found = to_transformers(tensors, num_labels=0)
+    try:
+        found = to_transformers(tensors, num_labels=0)
+    except EffiSegError as error:
+        raise EffiSegError(f"{file}: {error}") from None
     variant, classes = variant_of(found), len(found.get(_CLASSIFIER, ()))
     expected = _expected(found, variant, classes)
     missing = [name for name in expected if name not in found]
+    misshaped = [name for name, shape in expected.items() if name in found and shape not in (None, found[name].shape)]
     return Told(
         file=file,
         sha256=digest(file),
@@ -89,21 +98,27 @@ def tell(path: str) -> Told:
         classes=classes,
         names=classes_of(file),
         missing=missing,
-        encoder=bool(variant) and not any(name.startswith("segformer.") for name in missing),
+        misshaped=misshaped,
+        encoder=bool(variant) and not any(name.startswith("segformer.") for name in (*missing, *misshaped)),
         others=[name for name in found if name not in expected] if variant else [],
     )
 
 
-def _expected(found: Mapping[str, Tensor], variant: str, classes: int) -> set[str]:
-    """Names of a whole network's tensors, norms of other kinds included where the checkpoint has them."""
+def _expected(found: Mapping[str, Tensor], variant: str, classes: int) -> dict[str, torch.Size | None]:
+    """A whole network's tensors by name, with their shapes.
+
+    Norms and embeddings of other kinds, where the checkpoint has them, are of any shape.
+    """
     if not variant:
-        return set()
+        return {}
     with torch.device("meta"):
         config = SegformerConfig(num_labels=max(classes, 1), **VARIANTS[variant])
-        names = set(SegformerForSemanticSegmentation(config).state_dict())
-    names |= {name for name in found if name.endswith(".alpha") and f"{name.removesuffix('alpha')}weight" in names}
-    bottleneck = {name for name in found if ".patch_embeddings.proj." in name and name.count(".") == 6}
+        network = SegformerForSemanticSegmentation(config).state_dict()
+    expected: dict[str, torch.Size | None] = {name: tensor.shape for name, tensor in network.items()}
+    norms = [name for name in found if name.endswith(".alpha") and f"{name.removesuffix('alpha')}weight" in expected]
+    expected |= dict.fromkeys(norms)
+    bottleneck = [name for name in found if ".patch_embeddings.proj." in name and name.count(".") == 6]
     if bottleneck:
-        names -= {name for name in names if ".patch_embeddings.proj." in name}
-        names |= bottleneck
-    return names
+        expected = {name: shape for name, shape in expected.items() if ".patch_embeddings.proj." not in name}
+        expected |= dict.fromkeys(bottleneck)
+    return expected

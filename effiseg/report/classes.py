@@ -104,7 +104,7 @@ def class_iou_radar(results: Results) -> Figure:
 def _polygon(axes: Axes, values: list[float], look: Look, filled: bool = False) -> None:
     angles = np.linspace(0, 2 * math.pi, len(values), endpoint=False)
     closed = np.append(angles, angles[0]), np.append(values, values[0])
-    axes.plot(*closed, look.line, color=look.colour, linewidth=1.6 if filled else 1.1)
+    axes.plot(*closed, linestyle=look.line, color=look.colour, linewidth=1.6 if filled else 1.1)
     if filled:
         axes.fill(*closed, color=look.colour, alpha=0.15, linewidth=0)
 

@@ -56,7 +56,8 @@ def _draw(axes: Axes, histories: list[pd.DataFrame], column: str, look: Look, la
     epochs = pd.concat([frame.set_index("epoch")[column].dropna() for frame in histories]).groupby(level=0)
     mean, low, high = (scale * values for values in (epochs.mean(), epochs.min(), epochs.max()))
     marker = "o" if len(mean) <= _FEW else ""
-    axes.plot(mean.index, mean, look.line, color=look.colour, label=label, linewidth=1.8, marker=marker, markersize=3)
+    (line,) = axes.plot(mean.index, mean, color=look.colour, label=label, linewidth=1.8, marker=marker, markersize=3)
+    line.set_linestyle(look.line)
     if len(histories) > 1:
         axes.fill_between(mean.index, low, high, color=look.colour, alpha=0.15, linewidth=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import matplotlib.style
 from matplotlib.axes import Axes
@@ -16,7 +17,8 @@ from effiseg.data.labels import Colour
 from effiseg.data.prepared import Prepared
 from effiseg.report.collect import Results
 
-Line = str | tuple[int, tuple[int, ...]]  # matplotlib's names, or an offset and a pattern of strokes and gaps
+# matplotlib's names, or an offset and a pattern of strokes and gaps
+Line = Literal["-", "--", ":", "-."] | tuple[int, tuple[int, ...]]
 
 DPI = 110
 WIDTH = 10.0  # inches, of every figure

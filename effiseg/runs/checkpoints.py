@@ -60,3 +60,5 @@ def checkpoints(name: str, identity: str, *, owner: bool = True) -> Iterator[Pat
         shutil.rmtree(folder)
     finally:
         guard.release()
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()  # of a training that failed before it began

@@ -46,7 +46,9 @@ def train_run(config: Config, row: Row, seed: int, data: Prepared) -> None:
         "teacher_digest": digest(teacher_place.last / "model.safetensors") if teacher_place else None,
         "start_digest": start.source.sha256 if start else None,
     }
-    known_as = identity({"row": row.used(), "seed": seed, "launcher": config.study.launcher, **digests})
+    known_as = identity(
+        {"name": row.name, "row": row.used(), "seed": seed, "launcher": config.study.launcher, **digests}
+    )
     if not is_first_process():
         with checkpoints(place.name, known_as, owner=False) as folder:
             train_row(row, seed, data, folder, Path(), start=start, teacher=teacher, on_log=lambda *_: None)

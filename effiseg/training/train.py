@@ -124,7 +124,7 @@ def train_row(
     trainer = RowTrainer(
         task, arguments, data, callbacks, row.train, learned=learned, held_out=held_out, average=average
     )
-    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    trainer.resume(resume)
     _refuse_divergence(task, row)
     if not trainer.is_world_process_zero():
         return None

@@ -8,7 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    EarlyStoppingCallback,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.utils import logging
 
 from effiseg.base.errors import EffiSegError
@@ -78,6 +86,28 @@ class RowTrainer(Trainer):
         images = {"train_dataset": PreparedImages(data.train), "eval_dataset": PreparedImages(data.val)}
         super().__init__(task, args, **images, data_collator=lambda batch: batch, callbacks=callbacks)
         self.remove_callback(PrinterCallback)
+
+    def resume(self, checkpoint: Path | None) -> None:
+        """Train to the end, from a checkpoint where there is one; nothing is done after one of the end."""
+        if checkpoint is None or not self._is_over(checkpoint):
+            self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            return
+        # the library would make one step more, within an epoch, or another epoch after an early end
+        self._load_from_checkpoint(str(checkpoint))
+        self.callback_handler.on_train_begin(self.args, self.state, self.control)
+        self.callback_handler.on_train_end(self.args, self.state, self.control)
+
+    def _is_over(self, checkpoint: Path) -> bool:
+        """Whether no step comes after a checkpoint; if so, the trainer's state is that of the checkpoint."""
+        state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+        over = state.global_step >= self.recipe.steps(len(self.learned))
+        if patience := self.recipe.early_stop.patience:
+            stop = state.stateful_callbacks[EarlyStoppingCallback.__name__]["attributes"]
+            over = over or stop["early_stopping_patience_counter"] >= patience
+        if over:
+            self.state = state
+            self.callback_handler.state = state
+        return over
 
     @property
     def student(self) -> Segmenter:

@@ -86,13 +86,17 @@ def held(file: Path, sha256: str) -> bool:
 
 
 def ask_url(url: str) -> int | None:
-    """The size of the file behind a link in bytes, without downloading it; None where nobody tells."""
+    """The size of the file behind a link in bytes, without downloading it; None where its server does not tell.
+
+    Raises:
+        EffiSegError: it cannot be had now, with the reason.
+    """
     try:
         with requests.head(url, allow_redirects=True, timeout=_TIMEOUT) as response:
             response.raise_for_status()
             return _identity(response)["size"]
-    except requests.RequestException:
-        return None
+    except requests.RequestException as error:
+        raise EffiSegError(f"cannot be had now: {_explain(error)}") from error
 
 
 def url_file(url: str) -> str:

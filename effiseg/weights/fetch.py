@@ -8,7 +8,7 @@ from typing import Any
 
 from effiseg.base.errors import EffiSegError, masked
 from effiseg.base.files import repository, whole_folder
-from effiseg.base.origins import classes_of, digest, weights_file
+from effiseg.base.origins import CHECKPOINT_NAMES, classes_of, digest, weights_file
 from effiseg.weights.source import CHECKPOINT_FILE, Checkpoint, Source, write_source
 
 Address = Mapping[str, str]  # see `Start.address`
@@ -32,7 +32,10 @@ def fetch_starts(addresses: Mapping[str, Address], out: Path) -> None:
     for row, address in addresses.items():
         if _is_there(out / row, address):
             continue
-        file, source = fetch(address)
+        try:
+            file, source = fetch(address)
+        except EffiSegError as error:
+            raise EffiSegError(f"row '{row}': {error}") from None
         if source.origin:
             print(f"row '{row}' starts from {source.origin}; licence: {source.licence or 'none is stated there'}")
         with whole_folder(out / row) as folder:
@@ -62,7 +65,7 @@ def fetch(address: Address) -> tuple[Path | None, Source]:
         known |= {"licence": licence_on(files.card) if files.card else "", **_normalisation(files.preprocessor)}
     elif kind == "file":
         file = weights_file(address["path"])
-        known["origin"] = f"file {file.name}"
+        known["origin"] = f"file {_named(file)}"
         if (card := Path(address["path"], "README.md")).is_file():  # a folder, such as a clone of a repository
             from effiseg.weights.hub import licence_on
 
@@ -80,9 +83,11 @@ def fetch(address: Address) -> tuple[Path | None, Source]:
 
 
 def at_hand(address: Address, folder: Path) -> bool:
-    """Whether nothing has to be downloaded for the row whose folder below `starts` this is."""
-    if address["source"] == "file" or _is_there(folder, address):
+    """Whether nothing more is needed for the row whose folder below `starts` this is."""
+    if _is_there(folder, address):
         return True
+    if address["source"] == "file":
+        return Path(address["path"]).exists()
     downloads = repository() / DOWNLOADS
     if address["source"] == "huggingface":
         from effiseg.weights.hub import held_by_hub
@@ -96,17 +101,20 @@ def at_hand(address: Address, folder: Path) -> bool:
 
 def announce(address: Address) -> str:
     """What a download will be, in words, as far as its server tells: its size, its licence, its commit."""
-    commit, size, licence = "", None, ""
-    if address["source"] == "huggingface":
-        from effiseg.weights.hub import ask_huggingface
+    if address["source"] == "gdrive":
+        return "of a size that Google Drive does not tell"
+    try:
+        if address["source"] == "huggingface":
+            from effiseg.weights.hub import ask_huggingface
 
-        if answer := ask_huggingface(address["repo"], address["revision"]):
-            commit, size, licence = answer
-    elif address["source"] == "url":
-        from effiseg.weights.download import ask_url
+            commit, size, licence = ask_huggingface(address["repo"], address["revision"])
+        else:
+            from effiseg.weights.download import ask_url
 
-        size = ask_url(address["url"])
-    told = [f"{size / 1e6:.1f} MB" if size else "of a size that its server does not tell now"]
+            commit, size, licence = "", ask_url(address["url"]), ""
+    except EffiSegError as error:
+        return str(error)
+    told = [f"{size / 1e6:.1f} MB" if size else "of a size that its server does not tell"]
     told += [f"licence: {licence}"] if licence else []
     return ", ".join([*told, *([f"commit {commit}"] if commit else [])])
 
@@ -114,7 +122,12 @@ def announce(address: Address) -> str:
 def noted(address: Address) -> dict[str, str]:
     """An address as it is written down: without secrets, and of a file its name alone, which no stage reruns for."""
     plain = {key: masked(value) for key, value in address.items() if key not in ("path", "sha256")}
-    return plain | ({"name": weights_file(address["path"]).name} if address.get("source") == "file" else {})
+    return plain | ({"name": _named(weights_file(address["path"]))} if address.get("source") == "file" else {})
+
+
+def _named(file: Path) -> str:
+    """A file by its name, and its folder's where transformers gave it the name that all have."""
+    return f"{file.parent.name}/{file.name}" if file.name in CHECKPOINT_NAMES else file.name
 
 
 def _is_there(folder: Path, address: Address) -> bool:
@@ -123,16 +136,19 @@ def _is_there(folder: Path, address: Address) -> bool:
         found = Checkpoint.read(folder)
     except EffiSegError:
         return False
-    if found is None:
-        return not address
-    if not address or found.source.address != noted(address) or not found.file.is_file():
-        return False
-    if address["source"] == "file":
-        file = weights_file(address["path"])
-        if (digest(file), classes_of(file)) != (found.source.sha256, found.source.classes):
-            return False
+    if found is None or not address:
+        return found is None and not address
     pinned = address["sha256"].lower()
-    return digest(found.file) == found.source.sha256 and pinned in ("", found.source.sha256)
+    if not found.file.is_file() or digest(found.file) != found.source.sha256 or pinned not in ("", found.source.sha256):
+        return False
+    if address["source"] == "file" and pinned and not Path(address["path"]).exists():
+        return True  # it was there once, and nothing else is meant
+    if found.source.address != noted(address):
+        return False
+    if address["source"] != "file":
+        return True
+    file = weights_file(address["path"])
+    return (digest(file), classes_of(file)) == (found.source.sha256, found.source.classes)
 
 
 def _normalisation(preprocessor: Path | None) -> dict[str, list[float]]:

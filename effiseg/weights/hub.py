@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from huggingface_hub import CardData, HfApi, ModelCard, errors, hf_hub_download, try_to_load_from_cache
+from huggingface_hub.utils import logging
 
 from effiseg.base.errors import EffiSegError
 from effiseg.base.origins import CHECKPOINT_NAMES
 from effiseg.weights.download import check_digest, line
 
+logging.set_verbosity_error()  # each attempt would be a line
 _SECONDS = 10.0  # to wait for what is only told
 _PROBLEMS: tuple[tuple[type[Exception], str], ...] = (  # the first that fits
     (errors.LocalEntryNotFoundError, "the Hub cannot be reached; check the network, HF_ENDPOINT, HF_HUB_OFFLINE"),
@@ -80,12 +82,19 @@ def held_by_hub(repo: str, revision: str, folder: Path) -> bool:
     return any(isinstance(each, str) for each in found)
 
 
-def ask_huggingface(repo: str, revision: str) -> HubAnswer | None:
-    """What the Hub tells of a repository without downloading it; None where it does not answer, or refuses."""
+def ask_huggingface(repo: str, revision: str) -> HubAnswer:
+    """What the Hub tells of a repository without downloading it.
+
+    Raises:
+        EffiSegError: it cannot be had now, with the reason.
+    """
     try:
         told = HfApi().model_info(repo, revision=revision, files_metadata=True, timeout=_SECONDS)
-    except (errors.HTTPError, errors.HFValidationError, OSError, RuntimeError, ValueError):
-        return None
+    except (errors.HTTPError, OSError, RuntimeError, ValueError) as error:
+        known = next((text for kind, text in _PROBLEMS[1:-1] if isinstance(error, kind)), "")
+        raise EffiSegError(
+            f"cannot be had now: {known or line(error).partition(' For more information')[0]}"
+        ) from error
     sizes = {each.rfilename: each.size for each in told.siblings or []}
     size = next((sizes[name] for name in CHECKPOINT_NAMES if name in sizes), None)
     return HubAnswer(told.sha or "", size, _licence(told.card_data))
@@ -118,5 +127,10 @@ def _file(repo: str, name: str, revision: str, folder: Path) -> Path | None:
         # the cache also knows which files the repository does not have
         if offline and try_to_load_from_cache(repo, name, cache_dir=folder, revision=revision) is not None:
             return None
-        problem = next(text for kind, text in _PROBLEMS if isinstance(error, kind)) + f" ({name}: {line(error)})"
-        raise EffiSegError(f"start.repo: {repo} (start.revision: {revision}): {problem}") from error
+        raise EffiSegError(f"start.repo: {repo} (start.revision: {revision}): {name}: {_problem(error)}") from error
+
+
+def _problem(error: Exception) -> str:
+    """What is wrong and what to do; the library's own words where those of ours would not tell."""
+    kind, text = next((kind, text) for kind, text in _PROBLEMS if isinstance(error, kind))
+    return f"{text} ({line(error)})" if kind is Exception else text

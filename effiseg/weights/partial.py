@@ -102,9 +102,15 @@ def load_part(
     used = {name: tensor for name, tensor in found.items() if not name.startswith(replaced)}
     if told := misfits(used, own, wanted):
         why_not = reason(tensors, own)
+        in_head = not misfits(
+            {name: each for name, each in used.items() if name.startswith(ENCODER)},
+            own,
+            [name for name in wanted if name.startswith(ENCODER)],
+        )
+        cure = ", or start.part: encoder" if part == "network" and in_head else ""
         raise EffiSegError(
             f"{origin}: does not fit the model{why_not and f': {why_not}'}; nothing was loaded: {'; '.join(told)}; use "
-            f"a checkpoint of this architecture and variant{', or start.part: encoder' if part == 'network' else ''}"
+            f"a checkpoint of this architecture and variant{cure}"
         )
     model.load_state_dict(own | used)
     if embeddings:

@@ -191,14 +191,24 @@ CONTINUED = {"study.origin": "baseline-0", "study.continued": ["mine"]}
         (
             {"source": "run", "run": "nobody-0"},
             {"study.origin": "nobody-0", "study.continued": ["mine"]},
-            ["study.origin: 'nobody-0' is no run of this study", "teacher-0, baseline-0, "],
+            ["experiments.mine.start.run: the study has no run 'nobody-0'; runs are: teacher-0, baseline-0, "],
         ),
         (
             {"source": "run", "run": "tanh-0"},
             {"study.experiments": ["baseline", "tanh", "mine"]},
             ["study.experiments", "list it under study.continued, and set study.origin: tanh-0"],
         ),
-        ({"source": "run", "run": "tanh"}, CONTINUED, ["experiments.mine.start.run", "pattern"]),
+        (
+            {"source": "run", "run": "mine-0"},
+            {"study.origin": "mine-0", "study.continued": ["mine"]},
+            ["study.origin: 'mine-0' is none of the runs that", "teacher-0, baseline-0, "],
+        ),
+        (
+            {"source": "run", "run": "teacher-0"},
+            {"study.origin": "teacher-0", "study.continued": ["mine"]},
+            ["experiments.mine.model.variant: b0, but its start, the row 'teacher', has b2; start.part: selected"],
+        ),
+        ({"source": "run", "run": "tanh"}, CONTINUED, ["start.run is <row>-<seed>, such as baseline-0, found 'tanh'"]),
         ({"source": "run", "run": ""}, CONTINUED, ["needs start.run, which is empty"]),
     ],
 )
@@ -212,7 +222,22 @@ def test_a_distilled_row_may_start_from_its_teacher_and_from_no_other_run(load, 
     config = load(edited({"experiments.mine": {"start": start, "loss": terms}, **listed}))
     assert config.row("mine").start.run == "teacher-0"
     row = {"start": start | {"run": "kd-0"}, "loss": terms}
-    refused(edited({"experiments.mine": row, **listed}), "study.distillation", "or start it from teacher-0")
+    refused(
+        edited({"experiments.mine": row, **listed}),
+        "study.distillation",
+        "start it from what it learns from, teacher-0",
+    )
+
+
+def test_a_row_that_is_not_trained_is_the_network_that_it_starts_from(refused, edited):
+    row = {"start": {"source": "run", "run": "baseline-0"}, "train": {"epochs": 0}, "model": {"mean": [0.0, 0.0, 0.0]}}
+    told = "experiments.mine.model.mean: [0.0, 0.0, 0.0], but its start, the row 'baseline', has [0.485, "
+    refused(edited({"experiments.mine": row, **CONTINUED}), told, "train the row")
+
+
+def test_a_teacher_starts_from_no_run(refused, edited):
+    start = {"source": "run", "run": "baseline-0"}
+    refused(edited({"experiments.teacher.start": start}), "study.teachers", "a teacher is drawn or fetched")
 
 
 def test_a_distilled_row_is_not_continued(refused, edited):

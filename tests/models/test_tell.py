@@ -64,3 +64,29 @@ def test_what_is_no_segformer_is_refused(tmp_path: Path):
         tell(str(tmp_path / "text.pth"))
     with pytest.raises(EffiSegError, match="not there"):
         tell(str(tmp_path / "nowhere.pth"))
+
+
+def test_a_tensor_of_another_shape_is_told_and_what_can_be_started_from(b0, tmp_path: Path):
+    tensors = dict(b0.network.state_dict())
+    fine = tensors["decode_head.linear_fuse.weight"]
+    tensors["decode_head.linear_fuse.weight"] = fine[:-1].contiguous()
+    save_file(tensors, tmp_path / "head.safetensors")
+    told = tell(str(tmp_path / "head.safetensors"))
+    assert (told.misshaped, told.encoder) == (["decode_head.linear_fuse.weight"], True)
+    assert "encoder, without a whole decode head, B0" in told.lines()[0]
+    assert "part: encoder" in told.lines()[-1]
+    key = "segformer.stages.0.blocks.0.mlp.fc1.weight"
+    tensors |= {"decode_head.linear_fuse.weight": fine, key: tensors[key][:-1].contiguous()}
+    save_file(tensors, tmp_path / "encoder.safetensors")
+    lines = tell(str(tmp_path / "encoder.safetensors")).lines()
+    assert "parts, B0" in lines[0]
+    assert f"of another shape than B0's: {key}" in lines
+    assert lines[-1] == "no row can start from it: its encoder is not whole"
+
+
+def test_values_that_are_not_finite_are_told_with_the_file(b0, tmp_path: Path):
+    tensors = {name: value.clone() for name, value in b0.network.state_dict().items()}
+    tensors["decode_head.classifier.bias"][0] = torch.nan
+    save_file(tensors, tmp_path / "nan.safetensors")
+    with pytest.raises(EffiSegError, match=r"nan\.safetensors: .*not finite"):
+        tell(str(tmp_path / "nan.safetensors"))

@@ -149,9 +149,9 @@ def test_what_is_recorded(make: Make, checkpoint: Path, data: Prepared, capsys):
     (checkpoint.parent / "README.md").write_text("---\nlicense: mit\n---\n")
     make(path=str(checkpoint.parent))
     record, weights = read(TEACHER.record), TEACHER.last / "model.safetensors"
-    told = "row 'teacher' starts from file model.safetensors; licence: mit"
+    told = "row 'teacher' starts from file source/model.safetensors; licence: mit"
     assert told in capsys.readouterr().out
-    assert (record["origin"], record["weights_digest"]) == ("file model.safetensors", digest(weights))
+    assert (record["origin"], record["weights_digest"]) == ("file source/model.safetensors", digest(weights))
     assert (record["licence"], record["start_digest"]) == ("mit", digest(checkpoint))
     assert read(TEACHER.last / "config.json")["effiseg_licence"] == "mit"
     assert (record["data_digest"], record["epochs"], record["steps"]) == (data.digest, 0, 0)
@@ -170,7 +170,20 @@ def test_weights_that_are_fetched_can_be_trained_on(
     for name, tensor in load_model(Place("mine", 0).last).network.named_parameters():
         torch.testing.assert_close(tensor.detach(), before[name], atol=1e-6, rtol=0)
     record = read(Place("mine", 0).record)
-    assert (record["origin"], record["steps"]) == ("file model.safetensors", 3)
+    assert (record["origin"], record["steps"]) == ("file source/model.safetensors", 3)
+
+
+def test_rows_of_equal_settings_are_runs_of_their_own(
+    checkpoint: Path, make_config: Callable[..., Config], data: Prepared
+):
+    row = {"start": {"source": "file", "path": str(checkpoint)}, "train": {"epochs": 0}}
+    config = make_config(experiments={"one": row, "twin": row})
+    for name in ("one", "twin"):
+        fetch_starts({name: config.row(name).start.address}, STARTS)
+        train_run(config, config.row(name), 0, data)
+    one, twin = (read(Place(name, 0).record) for name in ("one", "twin"))
+    assert one["weights_digest"] == twin["weights_digest"]
+    assert one["identity"] != twin["identity"]
 
 
 def test_a_second_teacher_replaces_the_first(
@@ -212,14 +225,14 @@ def test_a_fetch_that_fails_is_a_failed_run(make: Make, folder: Path):
 
 def test_a_folder_that_transformers_wrote_becomes_the_teacher(make: Make, checkpoint: Path):
     make(path=str(checkpoint.parent))
-    assert read(TEACHER.record)["origin"] == "file model.safetensors"
+    assert read(TEACHER.record)["origin"] == "file source/model.safetensors"
 
 
 def test_a_checkpoint_of_another_variant_is_refused_with_names(make: Make, checkpoint: Path):
     message = assert_refused(
         make, "does not fit the model: it is a B0, and model.variant says b2", variant="b2", path=str(checkpoint)
     )
-    assert message.startswith("row 'teacher' starts from file model.safetensors: ")
+    assert message.startswith("row 'teacher' starts from file source/model.safetensors: ")
     assert "missing (segformer.stages.0.blocks.2." in message
     assert "patch_embeddings.proj.weight: found [32, 3, 7, 7] float32, expected [64, 3, 7, 7] float32" in message
 

@@ -85,6 +85,15 @@ def test_a_rows_look_does_not_depend_on_the_study(make_study: Make) -> None:
     assert len(set(looks(full).values())) == len(full.experiments)
 
 
+def test_rows_far_down_in_params_yaml_are_drawn_too(make_study: Make, tmp_path: Path) -> None:
+    rows = {"baseline": {}, **{f"row{number}": {} for number in range(44)}}
+    listed = {"experiments": ["baseline", "row36", "row43"], "distillation": []}
+    results = results_of(make_study(experiments=rows, study=listed))
+    styles = {line.get_label(): line.get_linestyle() for line in miou_per_epoch(results).axes[0].lines}
+    assert styles["row36"] != styles["baseline"]
+    write_figures(results, summarise(results), tmp_path)
+
+
 def test_class_distribution(make_study: Make) -> None:
     results = results_of(make_study())
     axes = class_distribution(results.data).axes[0]

@@ -145,6 +145,7 @@ def assert_told(cure: str) -> str:
 )
 def test_passwords_are_masked(text: str) -> None:
     assert "s3cret" not in masked(text)
+    assert masked("http://x/?token=s3cret: not there") == "http://x/?token=***: not there"
     assert masked("see https://mlflow.org/a?b=1, or me@host") == "see https://mlflow.org/a?b=1, or me@host"
 
 

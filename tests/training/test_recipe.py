@@ -15,6 +15,7 @@ from effiseg.models.segformer import load_model
 from effiseg.training.average import WeightAverage
 from effiseg.training.held_out import hold_out, part_of
 from effiseg.training.sampler import EpochSampler, images_by_class
+from effiseg.weights.source import Checkpoint, Source
 
 Train = Callable[..., Any]
 STEPS = 3  # an epoch's: ten images in batches of four
@@ -45,6 +46,25 @@ def test_iterations_end_a_training_within_an_epoch_too(train: Train, iterations:
 def test_iterations_of_whole_epochs_are_those_epochs(train: Train):
     by_epochs, by_steps = train(train={"epochs": 2}), train(train={"iterations": 2 * STEPS, "epochs": 9})
     assert same(weights(by_epochs), weights(by_steps))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"iterations": 4, "epochs": 1, "ema": 0.9}, {"epochs": 20, "early_stop": {"patience": 1, "share": 0.2}}],
+    ids=["iterations", "early end"],
+)
+def test_a_training_that_was_killed_after_its_last_checkpoint_is_finished_without_another_step(
+    train: Train, settings: dict[str, Any]
+):
+    settings = {"optimizer": {"lr": 1e-9}} | settings
+    whole = train(train=settings)
+    cut = train(train=settings, stop=lambda metrics, _: "train_runtime" in metrics)
+    assert cut.training is None
+    train(again=cut, train=settings)
+    assert (cut.training.steps, cut.training.epochs) == (whole.training.steps, whole.training.epochs)
+    assert cut.training.history.equals(whole.training.history)
+    for which in ("last", "best"):
+        assert same(weights(cut, which), weights(whole, which))
 
 
 def test_epochs_without_a_score_stand_in_the_history_and_the_last_has_one(train: Train):
@@ -162,3 +182,21 @@ def test_class_uniform_sampling_shows_each_class_alike_and_only_what_is_learned(
 def test_a_training_by_class_uniform_sampling_repeats_and_differs(train: Train):
     uniform, one, other = train(), *(train(train={"sampling": "class_uniform"}) for _ in range(2))
     assert one.logged("loss") == other.logged("loss") != uniform.logged("loss")
+
+
+# --- all of it together -----------------------------------------------------------------------------------------------
+
+
+def test_half_precision_and_accumulation_go_with_a_start_and_its_recipe(train: Train, data: Prepared):
+    first = train()
+    checkpoint = Checkpoint(first.out / "last/model.safetensors", Source(origin="a run", classes=list(data.classes)))
+    recipe = {"ema": 0.9, "sampling": "class_uniform", "optimizer": {"head_lr": 10.0, "layer_decay": 0.9}}
+    run = train(
+        "tanh_linear",
+        checkpoint=checkpoint,
+        start={"source": "file", "path": "x"},
+        train={"precision": "bf16", "accumulation": 2, "epochs": 1, "augment": {"colour": 0.3, "hue": 0.1}, **recipe},
+    )
+    assert (run.training.precision, run.training.origin) == ("bf16", "a run")
+    assert "norms are fitted to the checkpoint's LayerNorms, by 10 images" in run.training.start
+    assert all(value.isfinite().all() for value in weights(run).values())

@@ -55,11 +55,11 @@ def test_a_file_is_copied_with_what_is_known_of_it(starts: Path, tmp_path: Path,
     fetch_starts({"teacher": address}, starts)
     found = read(starts / "teacher")
     assert found.file.read_bytes() == b"weights"
-    assert (found.source.origin, found.source.classes) == ("file model.safetensors", ["road", "sky"])
+    assert (found.source.origin, found.source.classes) == ("file clone/model.safetensors", ["road", "sky"])
     assert found.source.sha256 == hashlib.sha256(b"weights").hexdigest()
     assert found.source.licence == "other (research-only, https://licence.example)"
-    told = "row 'teacher' starts from file model.safetensors; licence: other (research-only, https://licence.example)\n"
-    assert capsys.readouterr().out == told
+    terms = "other (research-only, https://licence.example)"
+    assert capsys.readouterr().out == f"row 'teacher' starts from file clone/model.safetensors; licence: {terms}\n"
     (tmp_path / "elsewhere").mkdir()
     folder.rename(tmp_path / "elsewhere/clone")
     before = (starts / "teacher/source.json").read_bytes()
@@ -88,10 +88,23 @@ def test_a_wrong_digest_leaves_what_was_there_and_nothing_half_written(starts: P
     address = file(tmp_path / "one.pth", b"one")
     fetch_starts({"a": address}, starts)
     found = hashlib.sha256(b"two").hexdigest()
-    with pytest.raises(EffiSegError, match=rf"^start\.sha256: .*one\.pth has {found}, expected {'0' * 64}; "):
+    with pytest.raises(EffiSegError, match=rf"^row 'a': start\.sha256: .*one\.pth has {found}, expected {'0' * 64}; "):
         fetch_starts({"a": file(tmp_path / "one.pth", b"two", "0" * 64)}, starts)
     assert read(starts / "a").file.read_bytes() == b"one"
     assert [path.name for path in starts.iterdir()] == ["a"]
+
+
+def test_a_pinned_file_that_is_gone_is_still_there_and_one_that_is_not_pinned_is_not(starts: Path, tmp_path: Path):
+    pin = hashlib.sha256(b"one").hexdigest()
+    pinned, free = file(tmp_path / "one.pth", b"one", pin), file(tmp_path / "two.pth", b"two")
+    fetch_starts({"a": pinned, "b": free}, starts)
+    for name in ("one.pth", "two.pth"):
+        (tmp_path / name).unlink()
+    fetch_starts({"a": pinned}, starts)
+    assert at_hand(pinned, starts / "a")
+    assert read(starts / "a").file.read_bytes() == b"one"
+    with pytest.raises(EffiSegError, match=r"^row 'b': start\.path: .*two\.pth is not there"):
+        fetch_starts({"b": free}, starts)
 
 
 def test_a_url_is_kept_without_its_secrets_and_not_asked_again(site, starts: Path):
@@ -144,8 +157,11 @@ def test_what_a_download_will_be_is_told_where_its_server_tells(hub, starts: Pat
     address = {"source": "huggingface", "repo": "owner/name", "revision": "main", "sha256": ""}
     assert announce(address) == f"14.3 MB, licence: apache-2.0, commit {COMMIT}"
     hub.pages["/api/models/owner/name/revision/main"] = (500, {}, b"")
-    assert announce(address) == "of a size that its server does not tell now"
-    assert announce({"source": "gdrive", "gdrive_id": "0123456789", "sha256": ""}).startswith("of a size that")
+    assert announce(address).startswith("cannot be had now: Server error '500 ")
+    hub.pages["/api/models/owner/name/revision/main"] = (401, {"X-Error-Code": "RepoNotFound"}, b"")
+    assert announce(address).startswith("cannot be had now: not on the Hub, or private")
+    drive = {"source": "gdrive", "gdrive_id": "0123456789", "sha256": ""}
+    assert announce(drive) == "of a size that Google Drive does not tell"
 
 
 def test_a_link_tells_its_size(site, starts: Path):
@@ -153,7 +169,9 @@ def test_a_link_tells_its_size(site, starts: Path):
     assert announce(address) == "0.5 MB"
     assert not at_hand(address, starts / "a")
     site.statuses = [404]
-    assert announce(address).startswith("of a size that its server does not tell")
+    assert announce(address) == (
+        "cannot be had now: the server answered 404 Not Found; check the link: is it right and alive?"
+    )
 
 
 def test_a_folder_that_the_stage_did_not_write_is_told(starts: Path):

@@ -162,3 +162,25 @@ def test_reading_leaves_the_file_alone(tmp_path: Path) -> None:
     save_file(TENSORS, tmp_path / "x")
     read_tensors(tmp_path / "x")["norm1.weight"].zero_()
     assert torch.equal(load_file(tmp_path / "x")["norm1.weight"], TENSORS["norm1.weight"])
+
+
+def test_an_archive_whose_bytes_changed_is_refused_though_torch_would_read_it(tmp_path: Path):
+    path = tmp_path / "x.pth"
+    torch.save({"weight": torch.arange(5000.0)}, path)
+    content = bytearray(path.read_bytes())
+    place = content.find(torch.arange(2000.0, 2016.0).numpy().tobytes())
+    content[place : place + 64] = bytes(64)
+    path.write_bytes(content)
+    assert torch.load(path, weights_only=True)["weight"][2000] == 0
+    with pytest.raises(EffiSegError, match=r"x\.pth: is damaged or cut off \(BadZipFile\)"):
+        read_tensors(path)
+
+
+def test_an_archive_without_checksums_is_read(tmp_path: Path):
+    path = tmp_path / "x.pth"
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(TENSORS, path)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert same(read_tensors(path))
