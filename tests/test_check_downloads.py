@@ -53,6 +53,7 @@ def test_a_link_is_told_with_its_size_until_it_is_there(project: Path, repositor
     assert lines(project, repository, site) == [f"url {masked} (teacher): at hand", valid]
 
 
+@pytest.mark.slow
 def test_a_repository_is_told_with_its_licence(project: Path, repository: Path, site: Site) -> None:
     edit(project, (PINNED, 'sha256: ""'), ("source: file\n", f"{REPO}      revision: {COMMIT}\n"))
     told = f"14.3 MB, licence: other (research-only), commit {COMMIT}"

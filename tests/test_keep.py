@@ -78,6 +78,7 @@ def test_two_halves_make_the_report_of_the_whole_byte_for_byte(whole: Path, tmp_
     assert str(whole).encode() not in b"".join(names.values())
 
 
+@pytest.mark.slow
 def test_kept_tables_are_those_of_the_folder(whole: Path, tmp_path_factory) -> None:
     folder = kept(tmp_path_factory.mktemp("kept") / "all", whole)
     config = load_config(whole / "params.yaml")

@@ -168,6 +168,7 @@ def test_the_report_is_written_in_the_data_sets_words(chain: Chain, tmp_path: Pa
     assert all(name in page for name in chain.data.classes[:3])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chain", quick("differing sizes"), indirect=True)
 def test_exported_files_bear_the_classes(chain: Chain, tmp_path: Path) -> None:
     run = find_run(chain.config, chain.data, "baseline-0")

@@ -45,6 +45,7 @@ def test_one_that_is_trained_begins_there(copy: Study) -> None:
     assert again["start"].endswith("tensors loaded")
 
 
+@pytest.mark.slow
 def test_an_edit_of_the_run_reruns_them_and_what_others_start_from_reruns_nothing(copy: Study) -> None:
     copy.commit("Continued")
     copy.edit({"experiments.kd": {"start": {"source": "run", "run": "teacher-0"}, "loss": {"weights": {"cskd": 1.0}}}})

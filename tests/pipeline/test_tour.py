@@ -232,6 +232,7 @@ def test_wrong_commands_are_one_error_line(
     assert not (study.folder / "new").exists()
 
 
+@pytest.mark.slow
 def test_an_unknown_registered_model_is_one_error_line(study: Study) -> None:
     command = ("predict", PICTURE, "--model", "models:/nope@best", "--out", "new")
     done = study.run("python", "-m", "effiseg", *command, check=False)

@@ -115,7 +115,11 @@ def test_a_file_that_is_no_database(copy: Path, content: bytes, cure: str) -> No
     [
         ("http://me:a s3cret@127.0.0.1:9", "start that server, or unset MLFLOW_TRACKING_URI"),
         ("http://[me:s3cret@127.0.0.1", "start that server, or unset MLFLOW_TRACKING_URI"),
-        ("http://me:s3cret@127.0.0.1:9", "start that server, or unset MLFLOW_TRACKING_URI"),
+        pytest.param(
+            "http://me:s3cret@127.0.0.1:9",
+            "start that server, or unset MLFLOW_TRACKING_URI",
+            marks=pytest.mark.slow,
+        ),
         ("postgresql://me:s3cret@127.0.0.1:9/x", "`pip install` the package of the module psycopg"),
     ],
 )

@@ -43,6 +43,7 @@ def test_iterations_end_a_training_within_an_epoch_too(train: Train, iterations:
     assert rates[-1] == pytest.approx(rates[0] / iterations)
 
 
+@pytest.mark.slow
 def test_iterations_of_whole_epochs_are_those_epochs(train: Train):
     by_epochs, by_steps = train(train={"epochs": 2}), train(train={"iterations": 2 * STEPS, "epochs": 9})
     assert same(weights(by_epochs), weights(by_steps))
@@ -50,7 +51,10 @@ def test_iterations_of_whole_epochs_are_those_epochs(train: Train):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"iterations": 4, "epochs": 1, "ema": 0.9}, {"epochs": 20, "early_stop": {"patience": 1, "share": 0.2}}],
+    [
+        {"iterations": 4, "epochs": 1, "ema": 0.9},
+        pytest.param({"epochs": 20, "early_stop": {"patience": 1, "share": 0.2}}, marks=pytest.mark.slow),
+    ],
     ids=["iterations", "early end"],
 )
 def test_a_training_that_was_killed_after_its_last_checkpoint_is_finished_without_another_step(
@@ -68,17 +72,15 @@ def test_a_training_that_was_killed_after_its_last_checkpoint_is_finished_withou
 
 
 def test_epochs_without_a_score_stand_in_the_history_and_the_last_has_one(train: Train):
-    plain, seldom = train(train={"epochs": 5}), train(train={"epochs": 5, "evaluate_every": 2})
+    plain, seldom = train(train={"epochs": 3}), train(train={"epochs": 3, "evaluate_every": 2})
     history = seldom.training.history
-    assert history["step"].tolist() == [3, 6, 9, 12, 15]
-    assert history["miou"].notna().tolist() == [False, True, False, True, True]
+    assert history["step"].tolist() == [3, 6, 9]
+    assert history["miou"].notna().tolist() == [False, True, True]
     assert history["loss"].tolist() == plain.training.history["loss"].tolist()
     assert same(weights(plain), weights(seldom))
-    assert seldom.training.best_epoch in (2, 4, 5)
-    cut = train(train={"epochs": 5, "evaluate_every": 2}, stop=lambda metrics, step: step > 9 and "loss" in metrics)
-    assert sorted(path.name for path in cut.checkpoints.glob("checkpoint-*")) == ["checkpoint-6"]
-    train(again=cut, train={"epochs": 5, "evaluate_every": 2})
-    assert same(weights(cut), weights(seldom))
+    assert seldom.training.best_epoch in (2, 3)
+    cut = train(train={"epochs": 3, "evaluate_every": 2}, stop=lambda metrics, step: step > 3 and "loss" in metrics)
+    assert list(cut.checkpoints.glob("checkpoint-*")) == []
 
 
 # --- an average of the weights ----------------------------------------------------------------------------------------
@@ -179,6 +181,7 @@ def test_class_uniform_sampling_shows_each_class_alike_and_only_what_is_learned(
     assert np.mean(np.array(seen) == 3) == pytest.approx(1 / 2 + 1 / 12, abs=0.04)
 
 
+@pytest.mark.slow
 def test_a_training_by_class_uniform_sampling_repeats_and_differs(train: Train):
     uniform, one, other = train(), *(train(train={"sampling": "class_uniform"}) for _ in range(2))
     assert one.logged("loss") == other.logged("loss") != uniform.logged("loss")
