@@ -107,8 +107,12 @@ def checkpoint(out: Path, data: Prepared) -> Checkpoint:
 @pytest.fixture(scope="module")
 def results(data: Prepared, out: Path, checkpoint: Checkpoint) -> list[dict[str, Any]]:
     """What two processes of one node noted."""
-    started = {"name": "started", "settings": STARTED, "start": str(checkpoint.file)}
-    return launch(data, out, [*JOBS, started], ["--standalone", "--nproc-per-node", "2"])
+    half = {**STARTED, "train": STARTED["train"] | {"precision": "bf16", "accumulation": 2}}
+    started = [
+        {"name": name, "settings": settings, "start": str(checkpoint.file)}
+        for name, settings in (("started", STARTED), ("started in bf16", half))
+    ]
+    return launch(data, out, [*JOBS, *started], ["--standalone", "--nproc-per-node", "2"])
 
 
 @pytest.fixture(scope="module")
@@ -226,3 +230,12 @@ def test_the_score_of_shared_images_is_that_of_one_process(out: Path, results: l
     model = load_model(out / "whole/models-0/last")
     alone = evaluate(model, data.val, data.classes, batch_size=2, device=torch.device("cpu")).headline()
     assert {name: results[0]["whole"]["history"][name][-1] for name in alone} == alone
+
+
+def test_half_precision_and_accumulation_go_with_a_start(results: list[dict[str, Any]], out: Path):
+    full, half = (results[0][name]["history"] for name in ("started", "started in bf16"))
+    assert half["step"] == full["step"]
+    np.testing.assert_allclose(half["loss"], full["loss"], rtol=0.1)  # means over half the images, in bf16
+    assert half["loss"] != full["loss"]
+    models = learned(out / "started in bf16" / "models-0")
+    assert all(value.isfinite().all() for value in models.values())

@@ -32,7 +32,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 # --- iterations -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("iterations", "epochs"), [(2, 1), (3, 1), (4, 2), (8, 3)])
+@pytest.mark.parametrize(("iterations", "epochs"), [(2, 1), (3, 1), (4, 2), pytest.param(8, 3, marks=pytest.mark.slow)])
 def test_iterations_end_a_training_within_an_epoch_too(train: Train, iterations: int, epochs: int):
     run = train(train={"iterations": iterations, "epochs": 1, "schedule": {"warmup_ratio": 0.0}})
     assert (run.training.steps, run.training.epochs) == (iterations, epochs)
