@@ -20,7 +20,7 @@ from effiseg.cli.git import git
 from effiseg.data.dataset import SHIPPED, DataSet, open_dataset, table_file
 from effiseg.data.index import INDEX_FILE
 from effiseg.preparation.problems import unusable
-from effiseg.preparation.sources import list_pairs, refuse_missing_weights
+from effiseg.preparation.sources import list_pairs, list_splits, refuse_missing_weights
 from effiseg.runs.places import PREPARED, STARTS, is_generated
 from effiseg.tracking import EXPERIMENT
 from effiseg.weights.fetch import announce, at_hand
@@ -98,6 +98,7 @@ def _check_data(config: Config) -> None:
         )
     listing = list_pairs(settings)
     refuse_missing_weights(settings, listing.dataset)
+    listing.problems += list_splits(listing.dataset, root, settings.final_on).problems
     if listing.problems:
         raise unusable(settings, listing.problems)
 

@@ -2,7 +2,8 @@
 
 import io
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from effiseg.base.config import PARAMS_FILE, Config, read_yaml, validate
 from effiseg.base.errors import EffiSegError
 from effiseg.base.files import whole_folder, write_text
 from effiseg.data.index import INDEX_FILE
-from effiseg.data.prepared import Prepared
-from effiseg.runs.places import FLOORS, PREPARED, ROWS, Place
+from effiseg.data.prepared import Prepared, read_index
+from effiseg.runs.places import FINALS, FLOORS, PREPARED, ROWS, Place
 from effiseg.runs.records import RunRecord, read_record
 
 SETTINGS = ("data", "synthesize", "model", "start", "loss", "train", "profile")  # which all runs of a study share
@@ -24,8 +25,8 @@ SCORES = ("images.npz", "norms.npz", "confusion.csv")  # of a run's scores; its 
 def keep(config: Config, root: Path, folder: Path) -> list[str]:
     """Add the finished runs below `root` to the study in `folder`, which is begun if it is not there.
 
-    `folder` is laid out as `root` is: params.yaml, prepared/index.json, floors.json, rows/, runs/. Its params.yaml
-    lists the rows and seeds of all that were kept.
+    `folder` is laid out as `root` is: params.yaml, prepared/index.json, floors.json, finals/, rows/, runs/. Its
+    params.yaml lists the rows and seeds of all that were kept.
 
     Returns:
         The runs that were added; those that are there already are not.
@@ -36,27 +37,35 @@ def keep(config: Config, root: Path, folder: Path) -> list[str]:
     """
     data = Prepared.open(root / PREPARED)
     places = [Place(*key, root) for key in (*config.teachers(), *config.runs())]
-    finished = [place for place in places if place.record.exists() and place.scores.is_dir() and place.metrics.exists()]
+    finished = [place for place in places if _is_finished(place, config.data.final_on)]
     if not finished:
         raise EffiSegError(f"{root / 'runs'}: no run of the study is finished; run `dvc repro` first")
     params = read_yaml(root / PARAMS_FILE)
     params["data"]["root"] = "left out"  # a path of this machine
     if (folder / PARAMS_FILE).exists():
         params = _united(read_yaml(folder / PARAMS_FILE), params, folder)
-        _refuse_other_data(data, folder)
+        for name in (PREPARED, *(FINALS / split for split in config.data.final_on)):
+            _refuse_other_data(name, root, folder)
     for place in finished:
         _refuse_other_run(place, data, folder)
     validate(Config, params, str(folder / PARAMS_FILE))
     added = [place for place in finished if not Place(place.row, place.seed, folder).record.exists()]
     for place in added:
-        _copy(place, Place(place.row, place.seed, folder), folder)
-    for name in (PREPARED / INDEX_FILE, FLOORS):
+        _copy(place, Place(place.row, place.seed, folder), config.data.final_on)
+    finals = [FINALS / split / name for split in config.data.final_on for name in (INDEX_FILE, FLOORS)]
+    for name in (PREPARED / INDEX_FILE, FLOORS, *finals):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(root / name, folder / name)
     text = io.StringIO()
     YAML().dump(params, text)
     write_text(folder / PARAMS_FILE, text.getvalue())
     return [place.name for place in added]
+
+
+def _is_finished(place: Place, finals: Sequence[str]) -> bool:
+    """Whether it was trained, and scored on every split."""
+    scored = [place, *(replace(place, split=split) for split in finals)]
+    return place.record.exists() and all(each.scores.is_dir() and each.metrics.exists() for each in scored)
 
 
 def _united(kept: dict[str, Any], new: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -86,10 +95,10 @@ def _differences(kept: Any, new: Any, path: str) -> Iterator[tuple[str, Any, Any
         yield path, kept, new
 
 
-def _refuse_other_data(data: Prepared, folder: Path) -> None:
-    kept = Prepared.described(folder / PREPARED)
-    if kept.digest != data.digest:
-        raise _other(folder / PREPARED / INDEX_FILE, "data digest", kept.digest[:12], data.digest[:12])
+def _refuse_other_data(name: Path, root: Path, folder: Path) -> None:
+    kept, new = (read_index(each / name).digest for each in (folder, root))
+    if kept != new:
+        raise _other(folder / name / INDEX_FILE, "data digest", kept[:12], new[:12])
 
 
 def _refuse_other_run(place: Place, data: Prepared, folder: Path) -> None:
@@ -113,16 +122,18 @@ def _refuse_other_run(place: Place, data: Prepared, folder: Path) -> None:
         )
 
 
-def _copy(place: Place, there: Place, folder: Path) -> None:
+def _copy(place: Place, there: Place, finals: Sequence[str]) -> None:
+    files = [place.record, place.history, place.profile, place.deployment]
+    for scored in (place, *(replace(place, split=split) for split in finals)):
+        files += [scored.metrics, *(scored.scores / name for name in SCORES)]
     with whole_folder(there.folder) as partial:
-        (partial / there.scores.name).mkdir()
-        for file in (place.record, place.history, place.metrics, place.profile, place.deployment):
+        for file in files:
             if file.exists():
-                shutil.copyfile(file, partial / file.name)
-        for name in SCORES:
-            shutil.copyfile(place.scores / name, partial / there.scores.name / name)
-    (folder / ROWS).mkdir(exist_ok=True)
-    shutil.copyfile(place.root / ROWS / f"{place.row}.json", folder / ROWS / f"{place.row}.json")
+                copy = partial / file.relative_to(place.folder)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, copy)
+    (there.root / ROWS).mkdir(exist_ok=True)
+    shutil.copyfile(place.root / ROWS / f"{place.row}.json", there.root / ROWS / f"{place.row}.json")
 
 
 def _other(file: Path, key: str, kept: Any, new: Any) -> EffiSegError:

@@ -16,7 +16,7 @@ def main() -> None:
     with track("report", open_dataset(config.data.source).name) as tracker:
         summary = build_report(config, Path(), REPORTS)
         tracker.metrics(summary.metrics)
-        for name in ("index.html", "comparison.csv", "comparison.md", "summary.csv", "classes.csv"):
+        for name in ("index.html", "comparison.csv", "comparison.md", "summary.csv", "classes.csv", "lengths.csv"):
             tracker.artifact(REPORTS / name)
         tracker.artifact(REPORTS / "figures", "figures")
         tracker.note(summary.note)

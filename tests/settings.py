@@ -19,6 +19,7 @@ def data_settings(source: str, root: Path, size: Sequence[int] = (32, 64), **cha
         "train_on": ["train"],
         "score_on": "val",
         "held_out": [],
+        "final_on": [],
         "allow_overlap": False,
         "class_weights": "computed",
     }

@@ -84,7 +84,7 @@ def test_kept_tables_are_those_of_the_folder(whole: Path, tmp_path_factory) -> N
     config = load_config(whole / "params.yaml")
     build_report(config, whole, whole / "reports")
     build_report(load_config(folder / "params.yaml"), folder, folder)
-    for table in ("summary.csv", "classes.csv", "comparison.csv"):
+    for table in ("summary.csv", "classes.csv", "comparison.csv", "lengths.csv"):
         assert (folder / table).read_bytes() == (whole / "reports" / table).read_bytes()
 
 
@@ -93,7 +93,7 @@ def test_a_run_that_is_missing_is_shown_as_missing(whole: Path, tmp_path_factory
     folder = kept(tmp_path_factory.mktemp("kept") / "all", whole)
     build_report(load_config(folder / "params.yaml"), folder, folder)
     (line,) = [each for each in (folder / "summary.csv").read_text().splitlines() if each.startswith("tanh,")]
-    assert line.split(",")[-1] == "1"
+    assert line.split(",")[-2:] == ["1", "val"]
     page = re.sub("<[^>]+>", "", (folder / "index.html").read_text())
     assert "Seeds without a result: tanh (seed 1)" in page
 

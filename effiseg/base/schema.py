@@ -37,6 +37,7 @@ class Data(Section):
         fit: how a picture of another shape becomes `size`.
         train_on, score_on: splits of the data set.
         held_out: prefixes of names, or groups, of training samples that are scored instead of `score_on`.
+        final_on: splits that finished trainings are scored on besides.
         allow_overlap: whether what is scored may have been learned.
     """
 
@@ -47,6 +48,7 @@ class Data(Section):
     train_on: Annotated[list[SplitName], Field(min_length=1)]
     score_on: SplitName
     held_out: list[Annotated[str, Field(min_length=1)]]
+    final_on: list[SplitName]
     allow_overlap: bool
     class_weights: Literal["computed", "paper"]
 
@@ -58,6 +60,25 @@ class Data(Section):
             return "; ".join([*parts, f"held out: {', '.join(self.held_out)}"])
         parts += [] if self.score_on == "val" else [f"scored on {self.score_on}"]
         return "; ".join([*parts, "which it was trained on"] if self.score_on in self.train_on else parts)
+
+    @model_validator(mode="after")
+    def _looks_at_the_end_alone(self) -> Self:
+        if len(set(self.final_on)) < len(self.final_on):
+            raise ValueError(f"final_on {self.final_on} names a split twice")
+        if self.final_on and self.held_out:
+            raise ValueError(
+                f"held_out {self.held_out} is for tuning, and final_on {self.final_on} for when nothing is chosen any "
+                "more; leave one of them empty"
+            )
+        for split in self.final_on:
+            if split == self.score_on:
+                raise ValueError(f"final_on names '{split}', which score_on scores already; take it out")
+            if split in self.train_on and not self.allow_overlap:
+                raise ValueError(
+                    f"final_on '{split}' is also trained on, so the scores would show what was learned by heart; take "
+                    "it out, or set allow_overlap: true if it is meant"
+                )
+        return self
 
     @model_validator(mode="after")
     def _learns_and_scores_apart(self) -> Self:

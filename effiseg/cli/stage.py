@@ -42,12 +42,25 @@ def run(main: Callable[[], None]) -> None:
             log_stage(status)
 
 
-def row_arguments(description: str) -> argparse.Namespace:
-    """--experiment and --seed, as dvc.yaml passes them to the stages of one row."""
+def row_arguments(description: str, **options: str) -> argparse.Namespace:
+    """--experiment and --seed, as dvc.yaml passes them to the stages of one row.
+
+    Args:
+        options: further arguments that may be left out, each with its help; empty where they are.
+    """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--experiment", required=True, help="a row of params.yaml's experiments")
     parser.add_argument("--seed", required=True, type=int)
+    for name, meaning in options.items():
+        parser.add_argument(f"--{name}", default="", help=meaning)
     return parser.parse_args()
+
+
+def split_argument(description: str) -> str:
+    """--split, as dvc.yaml passes it to the stages of one split."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--split", required=True, help="a split of data.final_on")
+    return str(parser.parse_args().split)
 
 
 def no_arguments(description: str) -> None:

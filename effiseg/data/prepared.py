@@ -145,9 +145,20 @@ class Prepared:
         Raises:
             EffiSegError: a file is missing, damaged, of another format version, or does not fit the index.
         """
-        index = _read_index(path)
+        index = read_index(path)
         train = _open_split(path / "train", index, "train", [index.size])
         return cls._of(path, index, train, _open_split(path / "val", index, "val", index.label_sizes))
+
+    @classmethod
+    def open_final(cls, path: Path) -> Self:
+        """Open the folder that `prepare_final` wrote: `val` is its split, and of `train` there are no arrays.
+
+        Raises:
+            EffiSegError: as of `open`.
+        """
+        index = read_index(path)
+        val = _open_split(path / "val", index, "val", index.label_sizes)
+        return cls._of(path, index, _without_arrays(index, "train"), val)
 
     @classmethod
     def described(cls, path: Path) -> Self:
@@ -156,7 +167,7 @@ class Prepared:
         Raises:
             EffiSegError: the index is missing, damaged or of another format version.
         """
-        index = _read_index(path)
+        index = read_index(path)
         train, val = (_without_arrays(index, role) for role in ("train", "val"))
         return cls._of(path, index, train, val)
 
@@ -192,7 +203,12 @@ def _forget_pages(array: np.memmap) -> None:
         mapping.madvise(mmap.MADV_DONTNEED)
 
 
-def _read_index(path: Path) -> Index:
+def read_index(path: Path) -> Index:
+    """The index of a prepared folder.
+
+    Raises:
+        EffiSegError: it is missing, damaged or of another format version.
+    """
     file = path / INDEX_FILE
     try:
         return Index.model_validate_json(file.read_bytes())

@@ -1,73 +1,25 @@
-"""Raw data set -> prepared folder: every file is decoded, checked and resized once, in parallel."""
+"""Raw data set -> prepared folder: every file is checked and converted, and an index says what was found."""
 
 import hashlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import partial
-from itertools import islice
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from effiseg.base.errors import EffiSegError
 from effiseg.base.files import whole_folder
-from effiseg.base.schema import Data, label_type
-from effiseg.data.dataset import DataSet
-from effiseg.data.fit import Fit, fit_label, fit_picture
-from effiseg.data.images import BadFile
-from effiseg.data.index import IMAGES_FILE, INDEX_FILE, LABELS_FILE, Index, SplitIndex
-from effiseg.data.label_files import size_of
+from effiseg.base.schema import Data
+from effiseg.data.dataset import DataSet, open_dataset
+from effiseg.data.index import INDEX_FILE, Index, SplitIndex
 from effiseg.data.labels import LabelSpace, computed_weights
-from effiseg.preparation.pairs import Pair, read_pair
+from effiseg.data.prepared import read_index
+from effiseg.preparation.convert import Role, Size, convert
+from effiseg.preparation.pairs import Pair
 from effiseg.preparation.problems import Problem, unusable
-from effiseg.preparation.rows import Rows
-from effiseg.preparation.sources import Listing, list_pairs, refuse_missing_weights, true_dataset
-from effiseg.preparation.workers import cores, in_processes
-
-Size = tuple[int, int]
+from effiseg.preparation.sources import Listing, list_pairs, list_splits, refuse_missing_weights, true_dataset
 
 MUCH_VOID = 0.5  # of all pixels; Cityscapes' own labels have 0.12, CamVid's 0.03
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where the rows of a role go; `own_size`: labels stay as large as they are."""
-
-    images: Rows
-    labels: Rows
-    own_size: bool
-
-
-@dataclass(frozen=True)
-class _Work:
-    """What all pairs have in common."""
-
-    space: LabelSpace
-    size: Size
-    fit: Fit
-    places: dict[str, _Place]
-
-
-@dataclass(frozen=True)
-class _Converted:
-    """What a worker found: problems, or pixels per trainId and of void, last, and a hash of the two rows."""
-
-    problems: tuple[Problem, ...] = ()
-    counts: NDArray[np.int64] | None = None
-    digest: str = ""
-
-
-@dataclass
-class _Role:
-    """What was found of all pairs of a role: pixels per trainId and of void, last, and the rows' hashes."""
-
-    counts: NDArray[np.int64]
-    digests: list[str] = field(default_factory=list)
 
 
 def prepare(settings: Data, out: Path, *, workers: int | None = None) -> None:
@@ -84,24 +36,53 @@ def prepare(settings: Data, out: Path, *, workers: int | None = None) -> None:
         EffiSegError: the data set is not usable (all its problems on one line), or `out` cannot be written.
     """
     listing, root = list_pairs(settings), Path(settings.root)
-    dataset = listing.dataset
-    refuse_missing_weights(settings, dataset)
-    if not listing.pairs:
-        nothing = Problem(root, "no image with a label in the splits that are used: look at the table's patterns")
-        raise unusable(settings, listing.problems or [nothing])
+    refuse_missing_weights(settings, listing.dataset)
+    _refuse_nothing(settings, listing)
     with _replacing(out, root) as folder:
-        problems, sizes = list(listing.problems), list[Size]()
-        try:
-            work, sizes = _reserve(folder, listing, settings)
-        except BadFile:  # of a label that is to be scored; told below
-            work = _Work(dataset.space, (settings.size[0], settings.size[1]), settings.fit, {})
-        found = _convert_all(work, listing, workers, problems)
-        problems += _void_alone(root, found, complete=not problems)
+        found, sizes, problems = convert(folder, listing, settings, workers=workers)
+        problems += _void_alone(root, found, {"train": "train", "val": "val"}, complete=not problems)
         if problems:
             raise unusable(settings, problems)
         index = _index(settings, listing, found, sizes)
-        (folder / INDEX_FILE).write_text(index.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        _write_index(folder, index)
     _warn_of_void(root, index)
+
+
+def prepare_final(settings: Data, split: str, prepared: Path, out: Path, *, workers: int | None = None) -> None:
+    """Check and convert one split that finished trainings are scored on into the folder `out`.
+
+    `Prepared.open_final` reads it: its images and labels are those of `val`, and all else is as in the folder
+    `prepared`, whose networks it scores.
+
+    Raises:
+        EffiSegError: as of `prepare`; or the data set has no such split, or `prepared` is missing or damaged.
+    """
+    learned, root = read_index(prepared), Path(settings.root)
+    listing = list_splits(open_dataset(settings.source), root, [split])
+    listing.pairs = {"val": listing.pairs[split]} if split in listing.pairs else {}
+    _refuse_nothing(settings, listing)
+    with _replacing(out, root) as folder:
+        found, sizes, problems = convert(folder, listing, settings, workers=workers)
+        problems += _void_alone(root, found, {"val": split}, complete=not problems)
+        if problems:
+            raise unusable(settings, problems)
+        own = {"val": _split_index([split], listing.pairs["val"], found["val"].counts.tolist())}
+        changes = {
+            "digest": _digest(learned.space, learned.size, sizes, own, found),
+            "label_sizes": sizes,
+            "splits": learned.splits | own,
+        }
+        _write_index(folder, learned.model_copy(update=changes))
+
+
+def _refuse_nothing(settings: Data, listing: Listing) -> None:
+    if not listing.pairs:
+        text = "no image with a label in the splits that are used: look at the table's patterns"
+        raise unusable(settings, listing.problems or [Problem(Path(settings.root), text)])
+
+
+def _write_index(folder: Path, index: Index) -> None:
+    (folder / INDEX_FILE).write_text(index.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
 # --- the folder -------------------------------------------------------------------------------------------------------
@@ -129,69 +110,18 @@ def _check_replaceable(out: Path, root: Path) -> None:
         raise EffiSegError(f"{out}: would replace the raw data below it ({root}): write somewhere else")
 
 
-def _reserve(folder: Path, listing: Listing, settings: Data) -> tuple[_Work, list[Size]]:
-    """The array files, empty, and the sizes of the labels that are scored: one where all are alike."""
-    size, space = (settings.size[0], settings.size[1]), listing.dataset.space
-    places: dict[str, _Place] = {}
-    with ThreadPoolExecutor(cores()) as pool:
-        sizes = list(pool.map(lambda pair: size_of(pair.label), listing.pairs.get("val", [])))
-    sizes = sizes[:1] if len(set(sizes)) == 1 else sizes
-    for role, pairs in listing.pairs.items():
-        own, dtype = role == "val", label_type(len(space.classes))
-        images = Rows.create(folder / role / IMAGES_FILE, [(3, *size)], len(pairs))
-        labels = Rows.create(folder / role / LABELS_FILE, sizes if own else [size], len(pairs), dtype)
-        places[role] = _Place(images, labels, own)
-    return _Work(space, size, settings.fit, places), sizes
-
-
-# --- conversion -------------------------------------------------------------------------------------------------------
-
-
-def _convert_all(work: _Work, listing: Listing, workers: int | None, problems: list[Problem]) -> dict[str, _Role]:
-    """Fill the arrays; what is wrong goes to `problems`."""
-    jobs = ((role, index, pair) for role, pairs in listing.pairs.items() for index, pair in enumerate(pairs))
-    count = sum(map(len, listing.pairs.values()))
-    results = in_processes(partial(_convert, work), jobs, count, workers=workers, desc="prepare")
-    found = {}
-    for role, pairs in listing.pairs.items():
-        found[role] = _Role(np.zeros(len(work.space.classes) + 1, dtype=np.int64))
-        for result in islice(results, len(pairs)):
-            problems += result.problems
-            if result.counts is not None:
-                found[role].counts += result.counts
-                found[role].digests.append(result.digest)
-    return found
-
-
-def _convert(work: _Work, job: tuple[str, int, Pair]) -> _Converted:
-    """Read, check, resize and write one pair; what is wrong with the files comes back as a value."""
-    role, index, pair = job
-    image, label, problems = read_pair(pair, work.space)
-    if image is None or label is None:
-        return _Converted(problems)
-    if role not in work.places:
-        return _Converted()
-    void, place = work.space.ignore_index, work.places[role]
-    image_row = fit_picture(image, work.size, work.fit).transpose(2, 0, 1)
-    label_row = label if place.own_size else fit_label(label, work.size, work.fit, void)
-    place.images.write(index, image_row)
-    place.labels.write(index, label_row)
-    counts = np.bincount(label.ravel(), minlength=void + 1)
-    hashed = hashlib.sha256(image_row.tobytes() + label_row.tobytes()).hexdigest()
-    return _Converted((), np.append(counts[: len(work.space.classes)], counts[void]), hashed)
-
-
 # --- the whole data set -----------------------------------------------------------------------------------------------
 
 
-def _void_alone(root: Path, found: dict[str, _Role], *, complete: bool) -> Iterator[Problem]:
-    """Roles with nothing in them; where pairs are `complete`, also roles without any."""
-    uses: dict[str, str] = {"train": "learned", "val": "scored"}
-    for role, use in uses.items():
+def _void_alone(root: Path, found: dict[str, Role], splits: dict[str, str], *, complete: bool) -> Iterator[Problem]:
+    """Roles with nothing in them, `splits` being their names; where pairs are `complete`, also roles without any."""
+    uses = {"train": "learned", "val": "scored"}
+    for role, name in splits.items():
         if role in found and found[role].digests and not found[role].counts[:-1].any():
-            yield Problem(root, f"every pixel of the {role} labels is void: nothing can be {use}; check the labels")
+            text = f"every pixel of the {name} labels is void: nothing can be {uses[role]}; check the labels"
+            yield Problem(root, text)
         elif role not in found and complete:
-            yield Problem(root, f"nothing can be {use}: no split of it has pairs")
+            yield Problem(root, f"nothing can be {uses[role]}: no split of it has pairs")
 
 
 def _warn_of_void(root: Path, index: Index) -> None:
@@ -215,26 +145,18 @@ def _warn_of_void(root: Path, index: Index) -> None:
             )
 
 
-def _index(settings: Data, listing: Listing, found: dict[str, _Role], sizes: Sequence[Size]) -> Index:
+def _index(settings: Data, listing: Listing, found: dict[str, Role], sizes: Sequence[Size]) -> Index:
     origins = {"train": settings.train_on, "val": settings.train_on if settings.held_out else [settings.score_on]}
     splits = {
         role: _split_index(origins[role], pairs, found[role].counts.tolist()) for role, pairs in listing.pairs.items()
     }
-    size, space = (settings.size[0], settings.size[1]), listing.dataset.space
-    counted = {
-        role: {"names": split.names, "pixel_counts": split.pixel_counts, "void_pixels": split.void_pixels}
-        for role, split in splits.items()
-    }
-    hashes = {role: each.digests for role, each in found.items()}
-    shapes = sizes[0] if len(sizes) == 1 else sizes
-    content = [space.classes, space.colours, space.ignore_index, size, shapes, counted, hashes]
-    known = _true(listing)
+    size, space, known = (settings.size[0], settings.size[1]), listing.dataset.space, _true(listing)
     published = listing.dataset.published_weights
     weights = published if settings.class_weights == "paper" else computed_weights(splits["train"].pixel_counts)
     return Index(
         format=3,
         title=known.title,
-        digest=hashlib.sha256(json.dumps(content).encode()).hexdigest(),
+        digest=_digest(space, size, sizes, splits, found),
         table=listing.dataset.fingerprint,
         space=LabelSpace(name=known.name, entries=space.entries, void=space.void),
         size=size,
@@ -245,6 +167,20 @@ def _index(settings: Data, listing: Listing, found: dict[str, _Role], sizes: Seq
         paper=known.paper,
         splits=splits,
     )
+
+
+def _digest(
+    space: LabelSpace, size: Size, sizes: Sequence[Size], splits: dict[str, SplitIndex], found: dict[str, Role]
+) -> str:
+    """Of the content: classes, sizes, names, counts and every row."""
+    shapes = sizes[0] if len(sizes) == 1 else sizes
+    counted = {
+        role: {"names": split.names, "pixel_counts": split.pixel_counts, "void_pixels": split.void_pixels}
+        for role, split in splits.items()
+    }
+    hashes = {role: each.digests for role, each in found.items()}
+    content = [space.classes, space.colours, space.ignore_index, size, shapes, counted, hashes]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _true(listing: Listing) -> DataSet:

@@ -74,7 +74,8 @@ def list_splits(dataset: DataSet, root: Path, splits: Iterable[str]) -> Listing:
         if split not in dataset.splits:
             raise EffiSegError(
                 f"data set {dataset.name} has no split '{split}', only {', '.join(dataset.splits)}: correct "
-                "data.train_on or data.score_on, or add it to the table, as in `val: {part_of: train, every: 5}`"
+                "data.train_on, data.score_on or data.final_on, or add it to the table, as in `val: {part_of: train, "
+                "every: 5}`"
             )
     all_splits: dict[str, SplitFiles | Share] = dict(dataset.splits.items())
     sources = {split: files.part_of if isinstance(files, Share) else split for split, files in all_splits.items()}

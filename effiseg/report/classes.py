@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter
 
 from effiseg.data.prepared import Prepared
-from effiseg.report.collect import BASELINE, Results
+from effiseg.report.results import BASELINE, Results
 from effiseg.report.style import (
     Look,
     footer,

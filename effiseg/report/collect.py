@@ -1,22 +1,17 @@
 """Reads the results of a study and checks that they belong together."""
 
-import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
-
 from effiseg.base.config import Config
 from effiseg.base.errors import EffiSegError
-from effiseg.data.predictions import ClassMap, read_predictions
+from effiseg.data.index import INDEX_FILE
 from effiseg.data.prepared import Prepared
-from effiseg.report.blocks import Recordings, recordings
-from effiseg.runs.places import FLOORS, PREPARED, RUNS, Place
+from effiseg.report.results import Results, Run
+from effiseg.runs.places import FINALS, FLOORS, PREPARED, RUNS, Place
 from effiseg.runs.records import (
     FORMS,
     REPAIR,
@@ -26,125 +21,9 @@ from effiseg.runs.records import (
     RunMetrics,
     RunRecord,
     Speed,
-    read_arrays,
     read_history,
     read_record,
 )
-
-BASELINE = "baseline"
-
-
-@dataclass(frozen=True)
-class Norm:
-    """One norm of a trained network: sampled inputs and what it made of them."""
-
-    kind: str
-    inputs: NDArray[np.float32]
-    outputs: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training: a row with one seed."""
-
-    place: Place
-    metrics: RunMetrics
-    info: RunRecord
-    history: pd.DataFrame
-
-    @property
-    def experiment(self) -> str:
-        return self.place.row
-
-    @property
-    def seed(self) -> int:
-        return self.place.seed
-
-    def predictions(self, names: list[str], sizes: Sequence[tuple[int, int]]) -> list[ClassMap]:
-        """Class maps of the validation images of these names, at their labels' resolutions."""
-        path = self.place.scores / "predictions.zip"
-        maps = read_predictions(path, names)
-        if any(classes.shape != size for classes, size in zip(maps, sizes, strict=True)):
-            raise EffiSegError(f"{path}: does not fit the validation images; {REPAIR}")
-        return maps
-
-    def confusion(self, data: Prepared) -> NDArray[np.int64]:
-        """One confusion matrix per validation image (N, classes, classes), rows are the truth."""
-        path = self.place.scores / "images.npz"
-        names, confusion = read_arrays(path, "names", "confusion")
-        if tuple(names) != data.val.names or confusion.shape[1:] != (data.num_classes, data.num_classes):
-            raise EffiSegError(f"{path}: is not of these validation images and classes; {REPAIR}")
-        return confusion
-
-    def norms(self) -> dict[str, Norm]:
-        """The sampled norms by name, from the input side to the output side."""
-        path = self.place.scores / "norms.npz"
-        names, kinds, inputs, outputs = read_arrays(path, "names", "kinds", "inputs", "outputs")
-        return {
-            str(name): Norm(str(kind), x, y) for name, kind, x, y in zip(names, kinds, inputs, outputs, strict=True)
-        }
-
-
-@dataclass(frozen=True)
-class Results:
-    """Everything that a report shows, as it was measured.
-
-    Attributes:
-        runs: in the order of params.yaml, seed by seed.
-        missing: (row, seed) of the study without a result: they failed, or were not run.
-        teachers: the runs of study.teachers; empty in a study without any.
-        profiles: by row, teachers too; the speeds of rows of one architecture are pooled.
-    """
-
-    config: Config
-    data: Prepared
-    runs: list[Run]
-    missing: list[tuple[str, int]]
-    teachers: list[Run]
-    floors: Floors
-    profiles: dict[str, Profile]
-
-    @property
-    def experiments(self) -> list[str]:
-        """The rows that have a result, in the order of params.yaml."""
-        return list(dict.fromkeys(run.experiment for run in self.runs))
-
-    @property
-    def rows(self) -> list[str]:
-        """All rows of the study, in the order of params.yaml."""
-        return list(dict.fromkeys(name for name, _ in self.config.runs()))
-
-    @property
-    def dataset(self) -> str:
-        """The data set by its short name, and what was held out of it."""
-        validation = self.config.data.validation
-        return self.data.source + (f" ({validation})" if validation else "")
-
-    @property
-    def recordings(self) -> Recordings:
-        """The validation images by recording."""
-        return Recordings(recordings(self.data.val.groups))
-
-    @property
-    def pictures(self) -> bool:
-        """Whether there are images and labels: a kept study has none."""
-        return len(self.data.val.images) > 0
-
-    @property
-    def absent(self) -> list[str]:
-        """Classes without a pixel in the validation labels."""
-        return [name for name, value in self.floors.largest_class.iou.items() if math.isnan(value)]
-
-    def of(self, experiment: str) -> list[Run]:
-        """The row's runs, one per seed."""
-        return [run for run in self.runs if run.experiment == experiment]
-
-    def delta(self, run: Run) -> float:
-        """How much mIoU the run gains over the baseline with the same seed; NaN without a baseline."""
-        for other in self.of(BASELINE):
-            if other.seed == run.seed:
-                return run.metrics.miou - other.metrics.miou
-        return math.nan
 
 
 def collect(config: Config, root: Path) -> Results:
@@ -154,12 +33,28 @@ def collect(config: Config, root: Path) -> Results:
         EffiSegError: there is no result at all, a file is missing or damaged, or results of different data sets or
             teachers are mixed.
     """
-    data = Prepared.open(root / PREPARED) if (root / PREPARED / "val").is_dir() else Prepared.described(root / PREPARED)
-    places = {key: Place(*key, root) for key in (*config.teachers(), *config.runs())}
-    found = {key: _read_run(place, data) for key, place in places.items() if _is_done(place)}
-    runs = [found[key] for key in config.runs() if key in found]
-    if not runs:
+    data = _opened(root / PREPARED, Prepared.open)
+    results = _collected(config, root, data, "held_out" if config.data.held_out else config.data.score_on)
+    if not results.runs:
         raise EffiSegError(f"{root / RUNS}: no row of the study has a result there; {REPAIR}")
+    finals: dict[str, Results] = {}
+    for split in config.data.final_on:
+        folder = root / FINALS / split
+        if (folder / INDEX_FILE).exists():
+            final = _collected(config, root, data, split, scored=_opened(folder, Prepared.open_final))
+            finals |= {split: final} if final.runs else {}
+    return replace(results, finals=finals)
+
+
+def _opened(folder: Path, open_arrays: Callable[[Path], Prepared]) -> Prepared:
+    return open_arrays(folder) if (folder / "val").is_dir() else Prepared.described(folder)
+
+
+def _collected(config: Config, root: Path, data: Prepared, split: str, scored: Prepared | None = None) -> Results:
+    """What there is of one split: of data.final_on where it is `scored`, else of the validation split."""
+    of_final = split if scored else ""
+    places = {key: Place(*key, root, of_final) for key in (*config.teachers(), *config.runs())}
+    found = {key: _read_run(place, data) for key, place in places.items() if _is_done(place)}
     for run in found.values():
         _check_teacher(run, found.get(config.teacher_of(run.experiment) or ("", 0)))
     profiles: dict[str, list[Profile]] = defaultdict(list)
@@ -167,12 +62,13 @@ def collect(config: Config, root: Path) -> Results:
         profiles[run.experiment].append(_read_profile(config, run.place))
     return Results(
         config=config,
-        data=data,
-        runs=runs,
+        data=scored or data,
+        runs=[found[key] for key in config.runs() if key in found],
         missing=[key for key in config.runs() if key not in found],
         teachers=[found[key] for key in config.teachers() if key in found],
-        floors=read_record(root / FLOORS, Floors),
+        floors=read_record((root / FINALS / split if scored else root) / FLOORS, Floors),
         profiles=pool_speeds(profiles),
+        split=split,
     )
 
 

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from effiseg.report.collect import Results
+from effiseg.report.results import Results
 from effiseg.report.style import TEACHER, Look, footer, grid, looks, new_figure
 from effiseg.runs.records import Metrics
 

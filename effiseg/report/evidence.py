@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from effiseg.report.collect import BASELINE, Results
+from effiseg.report.results import BASELINE, Results
 from effiseg.report.statistics import Difference
 from effiseg.report.style import Look, footer, largest_classes, left_out, looks, new_figure
 from effiseg.report.summary import RowSummary

@@ -3,7 +3,7 @@
 import base64
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,16 +14,17 @@ from pydantic_core import to_jsonable_python
 from ruamel.yaml import YAML
 
 from effiseg.base.config import Config
-from effiseg.report import figures
-from effiseg.report.collect import Results
-from effiseg.report.summary import RowSummary
+from effiseg.report.answer import answers
+from effiseg.report.figures import Drawn
+from effiseg.report.lengths import length_lines, lengths
+from effiseg.report.summary import View
 from effiseg.report.tables import class_table, cost_table, main_table, speed_tables, training_table
 from effiseg.report.words import (
-    answer,
     comparability,
     cost_notes,
     dataset_title,
     differences,
+    final_scores,
     header,
     provenance,
     reading,
@@ -45,12 +46,14 @@ class _Figure:
     source: str
 
 
-def html(results: Results, summaries: Sequence[RowSummary], paths: Sequence[Path]) -> str:
+def html(views: Mapping[str, View], figures: Sequence[Drawn]) -> str:
     """The whole of index.html.
 
     Args:
-        paths: the figures as they were written.
+        views: by split, see `summary.views`.
+        figures: as they were written.
     """
+    results, summaries = next(iter(views.values()))
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -63,15 +66,17 @@ def html(results: Results, summaries: Sequence[RowSummary], paths: Sequence[Path
     return environment.get_template(TEMPLATE).render(
         title=f"EffiSeg on {dataset_title(results)}",
         comparability=comparability(results),
-        answer=answer(results, summaries),
+        answer=answers(views),
         scores=main_table(results, summaries),
         reading=reading(results),
-        figures=[_inline(path) for path in paths],
+        finals={split: (final_scores(final), main_table(*views[split])) for split, final in results.finals.items()},
+        lengths={split: length_lines(*view) for split, view in views.items() if lengths(view.results)},
+        figures=[_inline(figure) for figure in figures],
         training=training_table(summaries),
         costs=cost_table(results),
         cost_notes=cost_notes(results),
         speeds=speed_tables(results),
-        classes=class_table(results),
+        classes={split: class_table(view.results) for split, view in views.items()},
         differences=differences(results),
         facts=header(results) | provenance(results),
         params=params_text(results.config),
@@ -97,9 +102,8 @@ def params_text(config: Config) -> str:
     return text.getvalue()
 
 
-def _inline(path: Path) -> _Figure:
-    drawing = figures.FIGURES[path.stem]
-    with Image.open(path) as image:
+def _inline(figure: Drawn) -> _Figure:
+    with Image.open(figure.path) as image:
         width, height = image.size
-    source = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
-    return _Figure(path.stem, drawing.heading, drawing.says, width, height, source)
+    source = f"data:image/png;base64,{base64.b64encode(figure.path.read_bytes()).decode()}"
+    return _Figure(figure.path.stem, figure.heading, figure.says, width, height, source)

@@ -1,9 +1,10 @@
 """comparison.md: the tables with what a reader must know to judge them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 
-from effiseg.report.collect import Results
-from effiseg.report.summary import RowSummary
+from effiseg.report.lengths import length_lines, lengths
+from effiseg.report.results import Results
+from effiseg.report.summary import View
 from effiseg.report.tables import (
     NONE,
     class_table,
@@ -15,11 +16,26 @@ from effiseg.report.tables import (
     speed_tables,
     training_table,
 )
-from effiseg.report.words import comparability, cost_notes, dataset_title, differences, header, provenance, reading
+from effiseg.report.words import (
+    LENGTHS,
+    comparability,
+    cost_notes,
+    dataset_title,
+    differences,
+    final_scores,
+    header,
+    provenance,
+    reading,
+)
 
 
-def page(results: Results, summaries: Sequence[RowSummary]) -> str:
-    """The whole of comparison.md."""
+def page(views: Mapping[str, View]) -> str:
+    """The whole of comparison.md.
+
+    Args:
+        views: by split, see `summary.views`.
+    """
+    results, summaries = next(iter(views.values()))
     sections = [
         f"# EffiSeg: comparison on {dataset_title(results)}",
         _header(results),
@@ -29,6 +45,8 @@ def page(results: Results, summaries: Sequence[RowSummary]) -> str:
         "deviation). The best epoch is chosen on the same validation split and is therefore optimistic; it only stands "
         "beside. Δ mIoU is the gain over the baseline, paired by seed, in points, with its 95 % interval.",
         main_table(results, summaries).markdown(),
+        *(part for final in results.finals for part in _final(views[final])),
+        *_lengths(views),
         *_paper(results),
         "## What the rows change",
         _bullets(f"**{row}**: {settings}" for row, settings in differences(results).items()),
@@ -61,6 +79,23 @@ def _quoted(text: str) -> str:
 
 def _bullets(lines: Iterable[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
+
+
+def _final(view: View) -> list[str]:
+    return [
+        f"## Scores on {view.results.split}",
+        final_scores(view.results),
+        main_table(*view).markdown(),
+        class_table(view.results).markdown(),
+    ]
+
+
+def _lengths(views: Mapping[str, View]) -> list[str]:
+    shown = {split: length_lines(*view) for split, view in views.items() if lengths(view.results)}
+    if not shown:
+        return []
+    tables = [text for split, table in shown.items() for text in (f"On {split}:", table.markdown())]
+    return ["## Over the length of training", LENGTHS, *tables]
 
 
 def _paper(results: Results) -> list[str]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from effiseg.base.errors import EffiSegError
 from effiseg.data.fit import placed
-from effiseg.report.collect import BASELINE, Norm, Results, Run
+from effiseg.report.results import BASELINE, Norm, Results, Run
 from effiseg.report.style import WIDTH, footer, grid, largest_classes, left_out, looks, new_figure, swatches
 from effiseg.report.summary import RowSummary
 from effiseg.report.tables import points

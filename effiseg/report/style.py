@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 from effiseg.base.config import Config
 from effiseg.data.labels import Colour
 from effiseg.data.prepared import Prepared
-from effiseg.report.collect import Results
+from effiseg.report.results import Results
 
 # matplotlib's names, or an offset and a pattern of strokes and gaps
 Line = Literal["-", "--", ":", "-."] | tuple[int, tuple[int, ...]]

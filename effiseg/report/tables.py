@@ -7,8 +7,8 @@ from statistics import mean, stdev
 
 import pandas as pd
 
-from effiseg.report.collect import BASELINE, Results, Run
 from effiseg.report.paper import PAPER_ROWS, PaperRow
+from effiseg.report.results import BASELINE, Results, Run
 from effiseg.report.statistics import Difference
 from effiseg.report.summary import RowSummary
 from effiseg.runs.records import FORMS, Metrics, Profile, Speed

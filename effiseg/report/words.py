@@ -2,16 +2,14 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from effiseg.data.prepared import Prepared
 from effiseg.report.blocks import Population
-from effiseg.report.collect import BASELINE, Results, Run
 from effiseg.report.paper import unlike_the_paper
-from effiseg.report.statistics import Difference
-from effiseg.report.summary import RowSummary
-from effiseg.report.tables import dimensions, interval, percent, points
+from effiseg.report.results import BASELINE, Results, Run
+from effiseg.report.tables import dimensions
 
 LOSS_RESOLUTION = {
     "label": "label (the logits are upsampled to the training labels' size)",
@@ -35,62 +33,19 @@ _WORDINGS: dict[Population, _Wording] = {
     "new recordings": _Wording("whole recordings", "new recordings of this kind"),
 }
 
-NEVER = 0.005  # IoU below which a class counts as not found
 
-# by verdict: what the answer says of its rows, the most telling first
-_VERDICTS = {
-    "better": "Better than the baseline",
-    "worse": "Worse than the baseline",
-    "not distinguishable": "Not distinguishable from the baseline",
-    "one seed": "Without a verdict, for want of a second seed",
-    "no comparison": "Not compared: no seed in common with the baseline",
-    "no result": "No result",
-}
+def final_scores(results: Results) -> str:
+    """What stands behind the scores on a split of data.final_on."""
+    return (
+        f"In percent of the {images_of(results)} of {results.split} after the last epoch. Nothing was chosen by them: "
+        "the best epoch is that of the validation split."
+    )
 
 
-def answer(results: Results, summaries: Sequence[RowSummary]) -> list[str]:
-    """What the study found: first the count of verdicts, then the rows of each, then the levels to compare with."""
-    groups = {verdict: [row for row in summaries if row.verdict == verdict] for verdict in _VERDICTS}
-    lines = [_headline(results, groups)]
-    for verdict, rows in groups.items():
-        if rows:
-            gaining = sorted(rows, key=lambda row: 0 if math.isnan(row.delta.mean) else -row.delta.mean)
-            lines.append(f"**{_VERDICTS[verdict]}:** {'; '.join(_gain(row) for row in gaining)}.")
-    if partly := [row for row in summaries if row.seeds and row.missing]:
-        lines.append(f"**Seeds without a result:** {'; '.join(_named(row) for row in partly)}.")
-    if lost := _never_found(results, summaries):
-        others = len(results.data.classes) - len(results.absent) - len(lost)
-        lines.append(
-            f"**Never found:** {', '.join(lost)}. Their IoU is below {100 * NEVER:g} % in every row, so that every Δ "
-            f"comes from the other {others} classes."
-        )
-    levels = [f"the {row.experiment} {percent(row.miou)}" for row in summaries if row.verdict == BASELINE]
-    levels += [f"the {run.experiment} {percent([run.metrics.miou])}" for run in results.teachers]
-    levels += [f"answering each pixel by its colour alone {percent([results.floors.colour_lookup.miou])}"]
-    lines.append(f"For scale, mIoU in percent: {', '.join(levels)}.")
-    return lines
-
-
-def _never_found(results: Results, summaries: Sequence[RowSummary]) -> list[str]:
-    best = {name: max(max(row.classes[name]) for row in summaries if row.seeds) for name in results.data.classes}
-    return [name for name, iou in best.items() if iou < NEVER]  # NaN, of a class without labels, is not
-
-
-def _headline(results: Results, groups: Mapping[str, list[RowSummary]]) -> str:
-    judged = {verdict: rows for verdict in ("better", "worse", "not distinguishable") if (rows := groups[verdict])}
-    count = sum(map(len, judged.values()))
-    images = _validation_images(results)
-    if count:
-        seeds = sorted({row.delta.seeds for rows in judged.values() for row in rows})
-        over = " to ".join(str(seed) for seed in dict.fromkeys((seeds[0], seeds[-1])))
-        found = ", ".join(f"{len(rows)} {verdict}" for verdict, rows in judged.items())
-        return f"**Compared with the baseline over {over} seeds and {images}, of {count} rows: {found}.**"
-    if groups["one seed"]:
-        return (
-            f"**One seed gives no verdict.** Each row was trained once and scored on {images}: the differences below "
-            f"compare these trained networks, not the methods, and their intervals are over {drawn(results)} alone."
-        )
-    return f"**No row can be compared with a row named `{BASELINE}`**, so there is no verdict."
+LENGTHS = (
+    "Rows that differ in nothing but how long they train. At equal length each row is compared with the baseline that "
+    "trained for as many epochs; in equal time with that whose training took as many minutes, where there is one."
+)
 
 
 def drawn(results: Results) -> str:
@@ -98,25 +53,12 @@ def drawn(results: Results) -> str:
     return _WORDINGS[results.recordings.population].drawn
 
 
-def _validation_images(results: Results) -> str:
+def images_of(results: Results, kind: str = "") -> str:
+    """How many images are scored, and of how many recordings."""
     images, recordings = len(results.data.val), len(results.recordings.frames)
     if results.recordings.population == "images":
-        return f"{images} validation images"
-    return f"{images} validation images of {'one recording' if recordings == 1 else f'{recordings} recordings'}"
-
-
-def _gain(row: RowSummary) -> str:
-    if math.isnan(row.delta.mean):
-        return _named(row)
-    return f"{row.experiment} {points(row.delta.mean)} points ({_evidence(row.delta)})"
-
-
-def _evidence(delta: Difference) -> str:
-    return f"95 % interval {interval(delta)}, {delta.seeds} seed{'s' if delta.seeds > 1 else ''}"
-
-
-def _named(row: RowSummary) -> str:
-    return f"{row.experiment} (seed {', '.join(map(str, row.missing))})" if row.missing else row.experiment
+        return f"{images} {kind}images"
+    return f"{images} {kind}images of {'one recording' if recordings == 1 else f'{recordings} recordings'}"
 
 
 def header(results: Results) -> dict[str, str]:

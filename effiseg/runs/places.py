@@ -6,6 +6,7 @@ from pathlib import Path
 GENERATED = Path("data/synthetic")
 PREPARED = Path("prepared")
 FLOORS = Path("floors.json")
+FINALS = Path("finals")  # a prepared folder for each split of data.final_on
 ROWS = Path("rows")
 STARTS_FILE = Path("starts.json")  # from where, by row
 STARTS = Path("starts")  # and what was fetched, in a folder for each row
@@ -29,11 +30,13 @@ class Place:
         record, history: how the training went, as a `RunRecord` and by epoch.
         scores: what the evaluation keeps beside `metrics`: predictions.zip, images.npz, norms.npz, confusion.csv.
         profile, deployment: what the architecture costs, and what each form of the trained network does.
+        split: where it is one of data.final_on, `scores` and `metrics` are those on it.
     """
 
     row: str
     seed: int
     root: Path = Path()
+    split: str = ""
 
     @property
     def name(self) -> str:
@@ -65,11 +68,15 @@ class Place:
 
     @property
     def metrics(self) -> Path:
-        return self.folder / "metrics.json"
+        return self._scored / "metrics.json"
 
     @property
     def scores(self) -> Path:
-        return self.folder / "scores"
+        return self._scored / "scores"
+
+    @property
+    def _scored(self) -> Path:
+        return self.folder / FINALS / self.split if self.split else self.folder
 
     @property
     def profile(self) -> Path:

@@ -67,6 +67,7 @@ class RunRecord(Record):
         train_minutes: wall-clock time with the evaluations between epochs, over all resumed parts.
         teacher_digest: of the teacher's weights; None where the row has none.
         start_digest: of the file of the first weights; None where they were drawn.
+        threads: of each process; 1 where a GPU computed.
     """
 
     experiment: str
@@ -84,6 +85,7 @@ class RunRecord(Record):
     device: str
     precision: str
     processes: int
+    threads: int
     data_source: str
     data_digest: str
     teacher_digest: str | None

@@ -5,7 +5,7 @@ from effiseg.base.errors import EffiSegError
 from effiseg.base.schema import Row
 from effiseg.data.dataset import open_dataset
 from effiseg.data.prepared import Prepared
-from effiseg.runs.places import PREPARED
+from effiseg.runs.places import FINALS, PREPARED
 
 
 def open_prepared(config: Config) -> Prepared:
@@ -14,12 +14,28 @@ def open_prepared(config: Config) -> Prepared:
     Raises:
         EffiSegError: they are missing or damaged, or were made from another source or at another size.
     """
-    data, wanted = Prepared.open(PREPARED), config.data
+    return _checked(config, Prepared.open(PREPARED))
+
+
+def open_final(config: Config, split: str) -> Prepared:
+    """The prepared split of data.final_on, as `val`.
+
+    Raises:
+        EffiSegError: as of `open_prepared`; or data.final_on does not name the split.
+    """
+    if split not in config.data.final_on:
+        found = ", ".join(config.data.final_on) or "none"
+        raise EffiSegError(f"data.final_on: names no split '{split}' (found {found}); add it there")
+    return _checked(config, Prepared.open_final(FINALS / split))
+
+
+def _checked(config: Config, data: Prepared) -> Prepared:
+    wanted = config.data
     table = open_dataset(wanted.source).fingerprint == data.table
     if data.size != tuple(wanted.size) or not table:
         found = "" if table else ", or its table was edited since"
         raise EffiSegError(
-            f"{PREPARED}: made from {data.source} at {list(data.size)}, but params.yaml says {wanted.source} at "
+            f"{data.path}: made from {data.source} at {list(data.size)}, but params.yaml says {wanted.source} at "
             f"{wanted.size}{found}; run `dvc repro --force --single-item prepare` first"
         )
     return data

@@ -49,6 +49,7 @@ class Training:
         start: what of them was loaded, left aside and drawn.
         best_epoch: that of the highest mIoU, counted from 1, on what is held out or else on the validation split.
         train_minutes: wall-clock time with the evaluations between epochs, over all resumed parts.
+        threads: of each process; 1 where a GPU computes.
     """
 
     history: pd.DataFrame
@@ -64,6 +65,7 @@ class Training:
     device: str
     precision: str
     processes: int
+    threads: int
 
 
 def train_row(
@@ -145,6 +147,7 @@ def train_row(
         device=device_name(arguments.device),
         precision=row.train.precision,
         processes=processes,
+        threads=torch.get_num_threads() if arguments.device.type == "cpu" else 1,
     )
 
 
@@ -174,6 +177,7 @@ def _untrained(started: Started, row: Row, out: Path) -> Training | None:
         device=device_name(torch.device("cpu")),
         precision=row.train.precision,
         processes=1,
+        threads=torch.get_num_threads(),
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from effiseg.preparation import pairs
-from effiseg.preparation import prepare as module
+from effiseg.preparation.rows import Rows
 
 needs_fork = pytest.mark.skipif(
     multiprocessing.get_start_method() != "fork", reason="workers inherit the patch by fork"
@@ -32,7 +32,7 @@ def test_a_disk_that_fills_up_while_writing(out: Path, refused, monkeypatch: pyt
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(module.Rows, "write", full)
+    monkeypatch.setattr(Rows, "write", full)
     message = refused(workers=workers)
     assert message.startswith(f"{out}: cannot be written (No space left on device): free space there")
 

@@ -250,6 +250,7 @@ def write_record(place: Place, values: dict[str, Any]) -> None:
         "device": "CPU, 2 threads",
         "precision": "fp32",
         "processes": 1,
+        "threads": 1,
         "git_commit": "0123abc",
         "origin": "",
         "licence": "",

@@ -33,6 +33,7 @@ def test_summary_and_files(make_study: Make) -> None:
         Path("comparison.md"),
         Path("summary.csv"),
         Path("classes.csv"),
+        Path("lengths.csv"),
         Path("index.html"),
         Path("figures/panels.png"),
     }
@@ -248,7 +249,7 @@ def test_the_classes_have_intervals_of_their_own(make_study: Make) -> None:
     for name in ("road", "car"):
         gains = [study.metrics("kd", s)["iou"][name] - study.metrics("baseline", s)["iou"][name] for s in range(3)]
         assert classes.loc[("kd", name), "delta_mean"] == pytest.approx(mean(gains), abs=1e-12)
-    assert classes.loc[("kd", "train")].drop(["seeds", "verdict"]).isna().all()
+    assert classes.loc[("kd", "train")].drop(["seeds", "verdict", "split"]).isna().all()
     assert classes.loc[("kd", "train"), "verdict"] == "no comparison"
 
 

@@ -10,13 +10,14 @@ from PIL import Image
 from effiseg.base.errors import EffiSegError
 from effiseg.data.predictions import write_predictions
 from effiseg.report.classes import class_distribution, class_iou_radar
-from effiseg.report.collect import Results, collect
+from effiseg.report.collect import collect
 from effiseg.report.curves import miou_per_epoch, training_loss
 from effiseg.report.evidence import class_gains, cost_and_gain, gains
 from effiseg.report.figures import FIGURES, write_figures
+from effiseg.report.results import Results
 from effiseg.report.samples import extreme_images, norm_scatter, panels
 from effiseg.report.style import looks, plain_style, save
-from effiseg.report.summary import RowSummary, summarise
+from effiseg.report.summary import RowSummary, summarise, views
 from effiseg.report.tables import interval, points
 
 Make = Callable[..., Any]
@@ -41,7 +42,7 @@ def summed_up(study: Any) -> tuple[Results, dict[str, RowSummary]]:
 def draw_all(study: Any, folder: Path) -> list[Path]:
     folder.mkdir()
     results = results_of(study)
-    return write_figures(results, summarise(results), folder)
+    return [figure.path for figure in write_figures(views(results), folder)]
 
 
 def check_files(paths: list[Path]) -> None:
@@ -91,7 +92,7 @@ def test_rows_far_down_in_params_yaml_are_drawn_too(make_study: Make, tmp_path: 
     results = results_of(make_study(experiments=rows, study=listed))
     styles = {line.get_label(): line.get_linestyle() for line in miou_per_epoch(results).axes[0].lines}
     assert styles["row36"] != styles["baseline"]
-    write_figures(results, summarise(results), tmp_path)
+    write_figures(views(results), tmp_path)
 
 
 def test_class_distribution(make_study: Make) -> None:

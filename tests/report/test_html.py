@@ -13,13 +13,13 @@ import pytest
 
 from effiseg.base.config import load_config
 from effiseg.report import figures
+from effiseg.report.answer import answer
 from effiseg.report.build import build_report
 from effiseg.report.collect import collect
 from effiseg.report.figures import FIGURES
 from effiseg.report.html import html, marked
 from effiseg.report.page import page
-from effiseg.report.summary import summarise
-from effiseg.report.words import answer
+from effiseg.report.summary import summarise, views
 
 Make = Callable[..., Any]
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -68,7 +68,7 @@ class Page(HTMLParser):
 
 def text_of(study: Any) -> str:
     results = collect(study.config, study.root)
-    return html(results, summarise(results), [])
+    return html(views(results), [])
 
 
 def answer_of(study: Any) -> list[str]:
@@ -112,7 +112,7 @@ def test_the_tables_are_those_of_comparison_md(make_study: Make) -> None:
         (study.root / f"runs/tanh-{seed}/record.json").unlink()
     (study.root / "runs/kd-1/record.json").unlink()
     results = collect(study.config, study.root)
-    markdown = page(results, summarise(results))
+    markdown = page(views(results))
     tables = Page(text_of(study)).tables
     assert len(tables) == 6  # scores, training, costs, speeds at two sizes, classes
     for header, *lines in tables:

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from effiseg.data.prepared import Split
-from effiseg.report.collect import Results, collect
+from effiseg.report.answer import answer
+from effiseg.report.collect import collect
 from effiseg.report.page import page
+from effiseg.report.results import Results
 from effiseg.report.statistics import Bootstrap, regions
-from effiseg.report.summary import summarise
-from effiseg.report.words import answer
+from effiseg.report.summary import View, summarise, views
 
 Make = Callable[..., Any]
 
@@ -22,7 +23,7 @@ def collected(study: Any) -> Results:
 
 def text_of(study: Any) -> str:
     results = collected(study)
-    return page(results, summarise(results))
+    return page(views(results))
 
 
 def line_of(text: str, section: str, row: str) -> list[str]:
@@ -111,7 +112,7 @@ def test_frames_of_one_drive_are_drawn_in_blocks_and_speak_of_no_other(make_stud
     by_frame = single.differences(tanh, baseline, classes=11)[0]
     assert delta.mean == by_frame.mean
     assert delta.high - delta.low > 3 * (by_frame.high - by_frame.low)
-    text = page(results, summarise(results))
+    text = page(views(results))
     assert (
         "for new trainings and more of this one recording, no other street: a paired bootstrap over blocks of" in text
     )
@@ -141,7 +142,7 @@ def test_another_measurement_does_not_stand_beside_the_paper(make_study: Make, c
     results = collected(make_study(source="cityscapes"))
     summaries = summarise(results)
     results = as_the_paper(results, **changes | ({"val": results.data.val} if "val" in changes else {}))
-    text = page(results, summaries)
+    text = page({results.split: View(results, summaries)})
     assert f"**Not comparable** with the paper's table: {told}." in text
     assert "Beside the paper" not in text
 
@@ -157,7 +158,7 @@ def test_the_official_mean_is_told_where_it_is_another(make_study: Make) -> None
 def test_cityscapes_stands_beside_the_paper_on_its_protocol(make_study: Make) -> None:
     study = make_study(source="cityscapes")
     results = collected(study)
-    text = page(as_the_paper(results), summarise(results))
+    text = page({results.split: View(as_the_paper(results), summarise(results))})
     assert "comparable**" not in text and "quarter grid" in text
     cells = line_of(text, "Beside the paper", "tanh_linear")
     assert cells[:2] == [shown(study.metrics("tanh_linear")["miou_quarter"]), "59.646"]
