@@ -60,7 +60,7 @@ def length_answer(results: Results, summaries: Sequence[RowSummary]) -> list[str
                 f"; against a baseline trained for as many minutes {points(delta.mean)} ({interval(delta)}: "
                 f"{delta.verdict})"
             )
-        told.append(f"**{family} over the length of training**: {steps} epochs{in_time}.")
+        told.append(f"**{family} over the length of training**: {steps}{in_time}.")
     return told
 
 

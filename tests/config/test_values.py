@@ -146,6 +146,19 @@ def test_splits_that_overlap_are_refused(refused, edited, splits, told):
     refused(edited({"data.train_on": splits}), "data: ", told)
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"final_on": ["test", "test"]}, "final_on ['test', 'test'] names a split twice"),
+        ({"final_on": ["val"]}, "final_on names 'val', which score_on scores already; take it out"),
+        ({"final_on": ["train"]}, "final_on 'train' is also trained on"),
+        ({"final_on": ["test"], "held_out": ["x"]}, "held_out ['x'] is for tuning, and final_on ['test'] for when"),
+    ],
+)
+def test_a_final_split_is_one_that_nothing_else_uses(refused, edited, changes, told):
+    refused(edited({f"data.{key}": value for key, value in changes.items()}), "data: ", told)
+
+
 def test_what_is_scored_may_be_learned_where_it_is_meant_or_held_out(load, edited):
     both = {"data.train_on": ["train", "val"]}
     assert "which it was trained on" in load(edited({**both, "data.allow_overlap": True})).data.validation

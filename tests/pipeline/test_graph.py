@@ -17,6 +17,11 @@ SCRIPTS = dict.fromkeys(["teach", "distill", "distill_assisted", "train_continue
     for rows in ("teachers", "distilled", "assisted", "continued")
     if (script, rows) != ("deploy", "teachers")
 }
+# those of data.final_on, of which the tests' study has none: see test_final.py
+FINALS = [
+    "prepare_final",
+    *(f"evaluate_final{rows}" for rows in ("", "_teachers", "_distilled", "_assisted", "_continued")),
+]
 STAGES = [
     "synthesize",
     "prepare",
@@ -74,7 +79,7 @@ def imported(code: Path, imports: Path) -> dict[str, set[str]]:
 
 
 def test_every_stage_is_checked(graph: dict[str, Any], imported: dict[str, set[str]]) -> None:
-    assert set(graph) == {*STAGES, *SCRIPTS}
+    assert set(graph) == {*STAGES, *SCRIPTS, *FINALS}
     assert set(imported) == set(RAN)
 
 
@@ -92,6 +97,15 @@ def test_a_stage_depends_on_all_code_that_it_imports(
     silent = (*SILENT, "effiseg/runs/") if SCRIPTS.get(stage, stage) == "train" else SILENT
     # stages/__init__.py sets environment defaults of the process, which change no result
     assert {file for file in missing if not file.startswith(silent)} - {"stages/__init__.py"} == set()
+
+
+def test_a_final_split_depends_on_what_the_validation_split_does(graph: dict[str, Any]) -> None:
+    def deps(stage: str) -> set[str]:
+        return {dep.replace("${key}", "${item.experiment}-${item.seed}") for dep in graph[stage]["deps"]}
+
+    assert deps("prepare_final") - {"prepared", "stages/prepare_final.py"} == deps("prepare") - {"stages/prepare.py"}
+    for stage in FINALS[1:]:
+        assert deps(stage) - {"finals/${item.split}"} == deps("evaluate") - {"prepared"}, stage
 
 
 def test_trainings_depend_on_no_room_above_them(graph: dict[str, Any]) -> None:

@@ -80,11 +80,20 @@ def write_study(study: Study, source: str, absent: Sequence[str], val: int) -> N
     truth = write_prepared(study.root / "prepared", dataset, absent, val, draw)
     students = [name for name in study.config.experiments if name not in study.config.study.teachers]
     places = {name: i for i, name in enumerate(students)}
+    finals = {
+        split: write_prepared(study.root / "finals" / split, dataset, absent, val, draw)
+        for split in study.config.data.final_on
+    }
     for name, seed in study.config.runs():
         place = Place(name, seed, study.root)
         level = 0.3 + 0.011 * places[name] + 0.007 * seed
         guesses = guess(truth, space.classes, level, draw)
         write_metrics(place, write_predictions(place.scores, truth, guesses, space.classes))
+        for split, labels in finals.items():
+            final = Place(name, seed, study.root, split)
+            guesses = guess(labels, space.classes, level, draw)
+            write_metrics(final, write_predictions(final.scores, labels, guesses, space.classes))
+            write_norms(final.scores, study.config, name, draw)
         write_norms(place.scores, study.config, name, draw)
         write_history(place, name in study.config.study.distillation, level, draw)
         write_json(place.profile, profile(study.config, name, draw))
@@ -95,7 +104,8 @@ def write_study(study: Study, source: str, absent: Sequence[str], val: int) -> N
         write_json(place.profile, profile(study.config, name, draw))
     floors = {"largest_class": 0.02, "colour_lookup": 0.11}
     scores = {name: made_up_scores(space.classes, absent, level, draw) for name, level in floors.items()}
-    write_json(study.root / "floors.json", scores)
+    for folder in (study.root, *(study.root / "finals" / split for split in finals)):
+        write_json(folder / "floors.json", scores)
 
 
 def write_metrics(place: Place, scores: dict[str, Any]) -> None:
