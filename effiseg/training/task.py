@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from effiseg.base.objective import Loss
@@ -17,6 +16,7 @@ from effiseg.models.draws import Draws
 from effiseg.models.initial import FIRST_WEIGHTS
 from effiseg.models.outputs import Outputs
 from effiseg.models.segformer import Segmenter
+from effiseg.models.upsample import upsample
 
 
 class Task(nn.Module):
@@ -95,6 +95,7 @@ def build_terms(
 
 def to_one_resolution(logits: Tensor, labels: Tensor, resolution: str) -> tuple[Tensor, Tensor]:
     """Bring logits (N, C, h, w) and labels (N, H, W) together: at the labels' size, or on the logits' quarter grid."""
-    if resolution == "label":  # in float32, as the losses are: half precision would round each logit once more
-        return F.interpolate(logits.float(), size=labels.shape[1:], mode="bilinear", align_corners=False), labels
+    if resolution == "label":  # in float32 at least, as the losses are: half precision would round each logit once more
+        least = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return upsample(least, (labels.shape[1], labels.shape[2])), labels
     return logits, shrink_labels(labels, logits.shape[2:])

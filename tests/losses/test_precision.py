@@ -45,11 +45,18 @@ def doubled(given: Outputs) -> Outputs:
     return Outputs(given.logits.double(), [x.double() for x in given.features], [x.double() for x in given.embeddings])
 
 
-def value_and_gradient(term: nn.Module, student: Outputs, labels: Tensor, teacher: Outputs) -> tuple[Tensor, Tensor]:
-    """A term's value and, in float64, its gradient: of all that the student hands over and of the projectors."""
+def value_and_gradient(
+    term: nn.Module, student: Outputs, labels: Tensor, teacher: Outputs, dtype: torch.dtype | None = None
+) -> tuple[Tensor, Tensor]:
+    """A term's value and, in float64, its gradient: of all that the student hands over and of the projectors.
+
+    Args:
+        dtype: of autocast, which ends before the backward pass, as in training.
+    """
     leaves = [leaf.detach().requires_grad_() for leaf in (student.logits, *student.features, *student.embeddings)]
     student = Outputs(leaves[0], leaves[1:5], leaves[5:])
-    value = term(Signals(*to_one_resolution(student.logits, labels, "label"), student, teacher))
+    with torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
+        value = term(Signals(*to_one_resolution(student.logits, labels, "label"), student, teacher))
     (LOSS_SCALE * value).backward()
     gradients = [leaf.grad for leaf in (*leaves, *term.parameters()) if leaf.grad is not None]
     return value, torch.cat([gradient.flatten().double() / LOSS_SCALE for gradient in gradients])
@@ -63,8 +70,7 @@ def test_under_autocast_a_terms_value_and_gradient_are_those_of_float64(
     student, teacher = outputs(STUDENT, dtype), outputs(TEACHER, dtype)
     labels = torch.randint(CLASSES, (2, *SIZE)).where(torch.rand(2, *SIZE) < 0.3, 0).to(torch.uint8)
     labels[:, :20] = 255
-    with torch.autocast("cpu", dtype):
-        value, gradient = value_and_gradient(build(name), student, labels, teacher)
+    value, gradient = value_and_gradient(build(name), student, labels, teacher, dtype)
     assert value.dtype == torch.float32
 
     monkeypatch.setattr(Tensor, "float", Tensor.double)  # by which the losses say in what they are computed

@@ -101,7 +101,7 @@ class PlainTask(nn.Module):
         with torch.no_grad():
             teacher = self.teacher[0](images)
         student = self.student(images)
-        logits = F.interpolate(student.logits.float(), size=labels.shape[1:], mode="bilinear", align_corners=False)
+        logits = F.interpolate(student.logits, size=labels.shape[1:], mode="bilinear", align_corners=False)
         signals = Signals(logits, labels, student, teacher)
         return {"loss": sum(self.weights[name] * term(signals) for name, term in self.terms.items())}
 
