@@ -17,6 +17,7 @@ from effiseg.base.config import Config
 from effiseg.report.answer import answers
 from effiseg.report.figures import Drawn
 from effiseg.report.lengths import length_lines, lengths
+from effiseg.report.recordings import RECORDINGS, recording_table
 from effiseg.report.summary import View
 from effiseg.report.tables import class_table, cost_table, main_table, speed_tables, training_table
 from effiseg.report.words import (
@@ -70,6 +71,8 @@ def html(views: Mapping[str, View], figures: Sequence[Drawn]) -> str:
         scores=main_table(results, summaries),
         reading=reading(results),
         finals={split: (final_scores(final), main_table(*views[split])) for split, final in results.finals.items()},
+        recordings={split: table for split, view in views.items() if (table := recording_table(view.results))},
+        recordings_say=RECORDINGS,
         lengths={split: length_lines(*view) for split, view in views.items() if lengths(view.results)},
         figures=[_inline(figure) for figure in figures],
         training=training_table(summaries),

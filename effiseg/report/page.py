@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from effiseg.report.lengths import length_lines, lengths
+from effiseg.report.recordings import RECORDINGS, recording_table
 from effiseg.report.results import Results
 from effiseg.report.summary import View
 from effiseg.report.tables import (
@@ -45,6 +46,7 @@ def page(views: Mapping[str, View]) -> str:
         "deviation). The best epoch is chosen on the same validation split and is therefore optimistic; it only stands "
         "beside. Δ mIoU is the gain over the baseline, paired by seed, in points, with its 95 % interval.",
         main_table(results, summaries).markdown(),
+        *_recordings(results),
         *(part for final in results.finals for part in _final(views[final])),
         *_lengths(views),
         *_paper(results),
@@ -86,8 +88,14 @@ def _final(view: View) -> list[str]:
         f"## Scores on {view.results.split}",
         final_scores(view.results),
         main_table(*view).markdown(),
+        *_recordings(view.results),
         class_table(view.results).markdown(),
     ]
+
+
+def _recordings(results: Results) -> list[str]:
+    table = recording_table(results)
+    return [RECORDINGS, table.markdown()] if table else []
 
 
 def _lengths(views: Mapping[str, View]) -> list[str]:
