@@ -24,7 +24,7 @@ def label_type(classes: int) -> str:
 
 
 EmbeddingName = Literal["overlap", "bottleneck"]
-NormName = Literal["layernorm", "dyt", "dyl", "derf"]
+NormName = Literal["layernorm", "dyt", "dyl", "derf", "batchnorm"]
 SplitName = Literal["train", "val", "test"]
 DrawName = Literal["mit", "transformers"]
 
@@ -163,7 +163,8 @@ class Model(Section):
 
     def drawing(self) -> set[str]:
         """The keys that say how weights are drawn: alpha's first value where a norm has an alpha."""
-        return {"draw", "alpha_init"} if set(self.norms.model_dump().values()) - {"layernorm"} else {"draw"}
+        has_alpha = set(self.norms.model_dump().values()) - {"layernorm", "batchnorm"}
+        return {"draw", "alpha_init"} if has_alpha else {"draw"}
 
 
 class Study(Section):

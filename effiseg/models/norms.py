@@ -122,7 +122,40 @@ class _ShiftedErf(nn.Module):
         return torch.erf(x + self.shift)
 
 
-NORMS: dict[str, type[nn.Module]] = {"dyt": DyT, "dyl": DyL, "derf": Derf}  # `layernorm` is what SegFormer has
+class BatchNorm(nn.BatchNorm2d):
+    """Batch norm (Ioffe & Szegedy 2015, arXiv 1502.03167) over the channels of tokens.
+
+    Shape: (..., channels) -> the same. In training a channel's mean and variance are those of all tokens of the batch,
+    in evaluation the running ones, so that then it is affine, as DyL is.
+    """
+
+    def __init__(self, channels: int, alpha_init: float) -> None:  # one signature for all `NORMS`
+        super().__init__(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        image = x.reshape(-1, x.shape[-1]).T[
+            None, :, :, None
+        ]  # one image, as wide as a token, whose channels stand last
+        return super().forward(image)[0, :, :, 0].T.view_as(x)
+
+    def parts(self) -> Parts:
+        assert self.running_mean is not None and self.running_var is not None
+        scale = self.weight.double() / (self.running_var.double() + self.eps).sqrt()
+        return Parts(nn.Identity(), scale, self.bias.double() - scale * self.running_mean.double())
+
+    @torch.no_grad()
+    def fit(self, x: Tensor, y: Tensor) -> None:
+        """Make of `x` what comes closest to `y`, both (samples, channels): each channel's line of least squares."""
+        assert self.running_mean is not None and self.running_var is not None
+        slope, shift, _ = _line(x, y)
+        self.running_mean.copy_(x.mean(dim=0))
+        self.running_var.copy_(x.var(dim=0))
+        self.weight.copy_(slope * (self.running_var + self.eps).sqrt())
+        self.bias.copy_(shift + slope * self.running_mean)
+
+
+# `layernorm` is what SegFormer has
+NORMS: dict[str, type[nn.Module]] = {"dyt": DyT, "dyl": DyL, "derf": Derf, "batchnorm": BatchNorm}
 
 
 _STEEPNESS = (0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0)  # of alpha, by the standard deviation of what comes in

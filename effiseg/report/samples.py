@@ -33,7 +33,7 @@ _NORM_NAMES = (
     "stage1.block1.before_mlp",
     "stage1.output",
 )
-_NORM_TITLES = {"layernorm": "LayerNorm", "dyt": "DyT", "dyl": "DyL", "derf": "Derf"}
+_NORM_TITLES = {"layernorm": "LayerNorm", "dyt": "DyT", "dyl": "DyL", "derf": "Derf", "batchnorm": "BatchNorm"}
 
 
 def panels(results: Results) -> Figure:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from effiseg.losses.processes import average, processes
+from effiseg.models.norms import BatchNorm
 
 
 class GlobalBatchNorm(nn.BatchNorm2d):
@@ -32,8 +33,14 @@ class GlobalBatchNorm(nn.BatchNorm2d):
         self.running_var.lerp_(variance * count / (count - 1), self.momentum)
 
 
+class _GlobalTokenNorm(BatchNorm, GlobalBatchNorm):
+    """The same of tokens, (..., channels)."""
+
+
+_SHARED: dict[type[nn.Module], type[nn.Module]] = {nn.BatchNorm2d: GlobalBatchNorm, BatchNorm: _GlobalTokenNorm}
+
+
 def share_statistics(module: nn.Module) -> None:
-    """Turn every BatchNorm2d within `module` into a `GlobalBatchNorm`, with its parameters and buffers."""
+    """Turn every batch norm within `module` into one of the global batch, with its parameters and buffers."""
     for each in module.modules():
-        if type(each) is nn.BatchNorm2d:
-            each.__class__ = GlobalBatchNorm
+        each.__class__ = _SHARED.get(type(each), type(each))

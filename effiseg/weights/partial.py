@@ -14,6 +14,7 @@ from effiseg.weights.select import select
 
 Part = Literal["network", "encoder", "selected"]
 ENCODER = "segformer."
+_NO_LAYER_NORM = (".alpha", ".running_mean")  # by which norms of another kind are known
 _HEAD = ("decode_head.linear_fuse.weight", "decode_head.classifier.weight")
 _CLASSIFIER = ("decode_head.classifier.weight", "decode_head.classifier.bias")
 
@@ -148,7 +149,11 @@ def _classifier(
 
 def _replaced(own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> tuple[list[str], list[str]]:
     """Norms, and prefixes of patch embeddings, that are of another kind in the network than in the checkpoint."""
-    norms = [name.removesuffix(".alpha") for name in own if name.endswith(".alpha") and name not in found]
+    norms = [
+        name.rpartition(".")[0]
+        for name in own
+        if name.startswith(ENCODER) and name.endswith(_NO_LAYER_NORM) and name not in found
+    ]
     embeddings = [
         name.removesuffix("reduce.weight") for name in own if name.endswith(".proj.reduce.weight") and name not in found
     ]

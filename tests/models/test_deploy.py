@@ -20,7 +20,7 @@ from effiseg.models.outputs import Outputs
 from effiseg.models.segformer import build_model, transformers_config
 
 PLACES = list(Norms.model_fields)
-NORM_NAMES = ["layernorm", "dyt", "dyl", "derf"]
+NORM_NAMES = ["layernorm", "dyt", "dyl", "derf", "batchnorm"]
 SIZES = [(64, 96), (97, 130), (33, 47)]
 DTYPES = [pytest.param(torch.float64, 1e-10, id="float64"), pytest.param(torch.float32, 1e-5, id="float32")]
 
@@ -197,9 +197,11 @@ def test_nothing_is_left_that_trains_or_folds(make, norms):
     assert [name for name, module in deployed.named_modules() if isinstance(module, gone)] == []
 
 
-def test_a_linear_norm_before_a_linear_layer_leaves_nothing(make):
-    deployed = deploy(make(patch_embedding="dyl", block="dyl", sequence_reduction="dyl"))
+@pytest.mark.parametrize("norm", ["dyl", "batchnorm"])
+def test_a_linear_norm_leaves_nothing_wherever_it_stands(make, norm):
+    deployed = deploy(make(**dict.fromkeys(PLACES, norm)))
     for stage in deployed.stages:
+        assert isinstance(stage.norm, nn.Identity)
         assert isinstance(stage.embed.norm, nn.Identity)
         for block in stage.blocks:
             assert isinstance(block.before_attention, nn.Identity)
@@ -207,6 +209,18 @@ def test_a_linear_norm_before_a_linear_layer_leaves_nothing(make):
     reductions = [block.reduction for stage in list(deployed.stages)[:3] for block in stage.blocks]
     assert len(reductions) == 4
     assert all(isinstance(reduction.core, nn.Identity) for reduction in reductions)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), DTYPES)
+def test_a_channel_that_is_its_shift_alone_is_told_at_the_padding_too(make, pixels, dtype, tolerance):
+    model = make(stage_output="batchnorm").to(dtype)
+    for stage in model.network.segformer.stages:
+        with torch.no_grad():
+            stage.layer_norm.weight[:2] = torch.tensor([0.0, 1e-9])
+            stage.layer_norm.bias[:2] = 3.0
+    images = pixels(2, 3, 64, 96)
+    with torch.inference_mode():
+        assert_all_equal_to(deploy(model).outputs(images), model.outputs(images), tolerance)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), DTYPES)

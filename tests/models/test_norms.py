@@ -1,4 +1,4 @@
-"""DyT, DyL, Derf, and where they stand."""
+"""DyT, DyL, Derf, batch norm, and where they stand."""
 
 import math
 from collections import Counter
@@ -8,13 +8,15 @@ import torch
 from torch import nn
 
 from effiseg.base.schema import Norms
-from effiseg.models.norms import NORMS, Derf, DyL, DyT, norm_places, swap_norms, take_apart
+from effiseg.models.norms import NORMS, BatchNorm, Derf, DyL, DyT, norm_places, swap_norms, take_apart
 from effiseg.models.segformer import build_model
 
 CLASSES = [f"class {index}" for index in range(19)]
 TANH = {"patch_embedding": "dyt"}
 TANH_LINEAR = {"patch_embedding": "dyt", "block": "dyl", "sequence_reduction": "dyl"}
 DERF = {"patch_embedding": "derf"}
+BATCHNORM = dict.fromkeys(Norms.model_fields, "batchnorm")
+WITH_ALPHA = ["dyt", "dyl", "derf"]
 
 
 def set_parameters(norm: nn.Module, **values: list[float]) -> None:
@@ -56,6 +58,15 @@ def test_derf_is_gamma_erf_alpha_x_plus_s_plus_beta():
     torch.testing.assert_close(norm(x), torch.tensor(expected))
 
 
+def test_batch_norm_is_that_of_all_tokens_of_the_batch():
+    norm, x = BatchNorm(5, 0.5), 3 * torch.randn(2, 3, 4, 5) + 1
+    set_parameters(norm, weight=[1.0, 2, 3, 4, 5], bias=[5.0, 4, 3, 2, 1])
+    expected = nn.functional.batch_norm(x.reshape(-1, 5), None, None, norm.weight, norm.bias, training=True)
+    torch.testing.assert_close(norm(x), expected.view_as(x))
+    torch.testing.assert_close(norm.running_mean, 0.1 * x.mean(dim=(0, 1, 2)))
+    torch.testing.assert_close(norm.running_var, 0.9 + 0.1 * x.reshape(-1, 5).var(dim=0))
+
+
 @pytest.mark.parametrize(("name", "alphas"), [("dyt", 1), ("dyl", 7), ("derf", 1)])
 def test_new_norms_start_with_the_asked_alpha_gamma_one_and_all_else_zero(name, alphas):
     norm = NORMS[name](7, alpha_init=0.3)
@@ -69,7 +80,7 @@ def test_new_norms_start_with_the_asked_alpha_gamma_one_and_all_else_zero(name, 
 
 @pytest.mark.parametrize("name", NORMS)
 def test_new_norms_treat_every_position_alike_and_keep_the_shape(name):
-    norm = NORMS[name](5, alpha_init=0.5)
+    norm = NORMS[name](5, alpha_init=0.5).eval()
     set_parameters(norm, weight=[1.0, 2, 3, 4, 5], bias=[5.0, 4, 3, 2, 1])
     x = torch.randn(2, 3, 4, 5)
     whole = norm(x)
@@ -80,18 +91,18 @@ def test_new_norms_treat_every_position_alike_and_keep_the_shape(name):
 @pytest.mark.parametrize("name", NORMS)
 def test_gradients_reach_every_parameter_of_a_new_norm(name):
     norm = NORMS[name](3, alpha_init=0.5)
-    norm(torch.tensor([[0.1, -0.2, 0.3]])).square().sum().backward()
+    norm(torch.tensor([[0.1, -0.2, 0.3], [0.3, 0.1, 0.4]])).pow(3).sum().backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in norm.parameters())
 
 
-@pytest.mark.parametrize("name", NORMS)
+@pytest.mark.parametrize("name", WITH_ALPHA)
 def test_repr_tells_channels_and_first_alpha(name):
     assert NORMS[name](7, alpha_init=0.3).extra_repr() == "7, alpha_init=0.3"
 
 
 @pytest.mark.parametrize("name", ["layernorm", *NORMS])
 def test_the_parts_of_a_norm_make_it_up_again(name, shaken):
-    norm = shaken(nn.LayerNorm(7) if name == "layernorm" else NORMS[name](7, alpha_init=0.5)).double()
+    norm = shaken(nn.LayerNorm(7) if name == "layernorm" else NORMS[name](7, alpha_init=0.5)).double().eval()
     parts = take_apart(norm)
     x = 3 * torch.randn(4, 5, 7, dtype=torch.float64) + 1
     inner = torch.ones(()) if parts.inner is None else parts.inner
@@ -142,7 +153,7 @@ def test_a_swap_touches_the_named_place_and_nothing_else(tiny, settings_with, pl
 
     swapped = [getattr(holder, attribute) for where, _, holder, attribute in norm_places(network) if where == place]
     assert {type(module) for module in swapped} == {NORMS[norm]}
-    assert all(torch.all(module.alpha == 0.3) for module in swapped)
+    assert norm not in WITH_ALPHA or all(torch.all(module.alpha == 0.3) for module in swapped)
     changed = {id(module) for name, module in network.named_modules() if before.get(name) is not module}
     assert changed == {id(module) for module in swapped}
     untouched = [name for name, module in network.named_modules() if before.get(name) is module]
@@ -193,6 +204,8 @@ def test_the_shipped_rows_have_the_norms_that_their_names_say(shipped):
         "tanh_reduction": TANH | {"sequence_reduction": "dyt"},
         "tanh_linear_all": TANH_LINEAR | {"stage_output": "dyl"},
         "derf": DERF,
+        "batchnorm": BATCHNORM,
+        "tanh_batchnorm": BATCHNORM | TANH,
         "tanh_alpha_02": TANH,
         "tanh_alpha_10": TANH,
     }
@@ -209,13 +222,13 @@ def test_the_shipped_rows_have_the_norms_that_their_names_say(shipped):
 @pytest.mark.parametrize("kind", sorted(NORMS))
 def test_a_norm_is_fitted_to_what_it_can_be(kind: str):
     x = torch.randn(4000, 3) * torch.tensor([2.0, 3.0, 5.0]) + torch.tensor([0.0, 1.0, -1.0])
-    wanted = NORMS[kind](3, 0.5)
+    wanted, found = NORMS[kind](3, 0.5).eval(), NORMS[kind](3, 0.5).eval()
     with torch.no_grad():
-        wanted.alpha.fill_(float(0.7 / x.std()))  # one of the few that are tried
+        if kind in WITH_ALPHA:
+            wanted.alpha.fill_(float(0.7 / x.std()))  # one of the few that are tried
         wanted.weight.copy_(torch.tensor([1.0, -2.0, 0.5]))
         wanted.bias.copy_(torch.tensor([0.1, 0.2, -0.3]))
         expected = wanted(x)
-    found = NORMS[kind](3, 0.5)
     found.fit(x, expected)
     torch.testing.assert_close(found(x), expected, atol=1e-4, rtol=1e-4)
     assert all(parameter.requires_grad and parameter.grad is None for parameter in found.parameters())

@@ -94,13 +94,24 @@ def test_norms_of_another_kind_are_fitted_to_the_layer_norms_by_images(row_from,
     assert started.loaded is not None
     assert started.loaded.drawn == []
     norms = len(started.loaded.norms)
-    assert norms == sum("layernorm_" in name and name.endswith(".alpha") for name in fitted.state_dict())
+    assert norms == sum("layernorm_" in name and name.endswith(".bias") for name in fitted.state_dict())
     assert started.loaded.told().endswith(f"; {norms} norms are fitted to the checkpoint's LayerNorms, by 5 images")
     others = [name for name in fitted.state_dict() if "layernorm_before" not in name and "layernorm_after" not in name]
     assert all(torch.equal(fitted.state_dict()[name], drawn.state_dict()[name]) for name in others)
     with torch.no_grad():
         expected, near, far = model(images), fitted(images), drawn(images)
     assert (near - expected).abs().mean() < 0.5 * (far - expected).abs().mean()
+
+
+def test_batch_norm_is_fitted_to_the_lines_that_dyl_is_fitted_to(row_from, saved, classes, pixels):
+    images = pixels(5, 3, 32, 64)
+
+    def fitted(kind: str) -> torch.nn.Module:
+        row = row_from({"source": "file", "path": "x"}, norms={"block": kind})
+        return start_model(row, classes, saved, images).model.eval()
+
+    with torch.no_grad():
+        torch.testing.assert_close(fitted("batchnorm")(images), fitted("dyl")(images), atol=1e-4, rtol=1e-4)
 
 
 def test_a_row_whose_norms_were_fitted_is_not_what_it_started_from(make_config, saved, classes, pixels):
