@@ -133,10 +133,8 @@ class BatchNorm(nn.BatchNorm2d):
         super().__init__(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        image = x.reshape(-1, x.shape[-1]).T[
-            None, :, :, None
-        ]  # one image, as wide as a token, whose channels stand last
-        return super().forward(image)[0, :, :, 0].T.view_as(x)
+        # each token an image of one pixel: as one image whose channels stand last, torch 2.13's gradient is wrong
+        return super().forward(x.reshape(-1, x.shape[-1])[:, :, None, None])[:, :, 0, 0].view_as(x)
 
     def parts(self) -> Parts:
         assert self.running_mean is not None and self.running_var is not None

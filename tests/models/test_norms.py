@@ -58,13 +58,24 @@ def test_derf_is_gamma_erf_alpha_x_plus_s_plus_beta():
     torch.testing.assert_close(norm(x), torch.tensor(expected))
 
 
-def test_batch_norm_is_that_of_all_tokens_of_the_batch():
-    norm, x = BatchNorm(5, 0.5), 3 * torch.randn(2, 3, 4, 5) + 1
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 9, 5), (7, 5)])
+def test_batch_norm_is_that_of_all_tokens_of_the_batch(shape):
+    norm, x = BatchNorm(5, 0.5).double(), 3 * torch.randn(shape, dtype=torch.float64) + 1
     set_parameters(norm, weight=[1.0, 2, 3, 4, 5], bias=[5.0, 4, 3, 2, 1])
-    expected = nn.functional.batch_norm(x.reshape(-1, 5), None, None, norm.weight, norm.bias, training=True)
-    torch.testing.assert_close(norm(x), expected.view_as(x))
-    torch.testing.assert_close(norm.running_mean, 0.1 * x.mean(dim=(0, 1, 2)))
-    torch.testing.assert_close(norm.running_var, 0.9 + 0.1 * x.reshape(-1, 5).var(dim=0))
+
+    def by_hand(x: torch.Tensor) -> torch.Tensor:
+        tokens = x.reshape(-1, 5)
+        scale = norm.weight / (tokens.var(dim=0, correction=0) + norm.eps).sqrt()
+        return ((tokens - tokens.mean(dim=0)) * scale + norm.bias).reshape(shape)
+
+    x.requires_grad_()
+    inputs = [x, norm.weight, norm.bias]
+    found, expected = norm(x), by_hand(x)
+    torch.testing.assert_close(found, expected)
+    gradients = [torch.autograd.grad(y.pow(3).sum(), inputs) for y in (found, expected)]
+    torch.testing.assert_close(*gradients)
+    torch.testing.assert_close(norm.running_mean, 0.1 * x.detach().reshape(-1, 5).mean(dim=0))
+    torch.testing.assert_close(norm.running_var, 0.9 + 0.1 * x.detach().reshape(-1, 5).var(dim=0))
 
 
 @pytest.mark.parametrize(("name", "alphas"), [("dyt", 1), ("dyl", 7), ("derf", 1)])

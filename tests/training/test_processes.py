@@ -44,6 +44,7 @@ WEIGHTS = {
 SETTINGS: dict[str, Any] = {
     "data": {"size": [32, 64]},
     "experiments": {"teacher": {"model": {"variant": "b0"}}},
+    "model": {"norms": {"sequence_reduction": "batchnorm"}},
     "loss": {"weights": WEIGHTS, "cskd": {"projector": "conv_bn_relu"}},
     "train": {
         "epochs": 2,
@@ -162,13 +163,15 @@ def pair(request, data: Prepared, out: Path, checkpoint: Checkpoint, results: li
 def is_cancelled(name: str) -> bool:
     """Constants added to whole channels before a batch norm, or to all keys before the softmax, cancel."""
     before_norm = (".proj.bias", ".0.bias") if "projections." in name or "cskd.projectors." in name else ()
+    before_norm += (".sequence_reduction.sequence_reduction.bias",)
     return name.endswith((".k_proj.bias", ".stages.3.layer_norm.bias", *before_norm))
 
 
 def test_two_processes_reach_the_weights_and_statistics_of_one(pair: tuple[Any, ...]):
     *_, before, alone, together = pair
     assert before.keys() == alone.keys() == together.keys()
-    assert sum("running_var" in name for name in alone) == 5  # the head's and those of the projectors
+    # the head's, those of the projectors and of the encoder's norms
+    assert sum("running_var" in name for name in alone) == 11
     moved = {name: (value - before[name]).abs().max() for name, value in alone.items()}
     largest = max(moved[name] for name, value in alone.items() if value.is_floating_point())
     for name, value in alone.items():
