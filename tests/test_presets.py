@@ -1,5 +1,6 @@
 """Presets: what they change in params.yaml, and what they leave alone."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from effiseg.presets import PRESETS, apply_preset, preset_names
 DATA = ("camvid", "cityscapes")
 STUDIES = ("all", "default", "distillation", "faults", "losses", "norms", "starts")
 FROM_WEIGHTS = ("camvid_mit", "cityscapes_mit", "finetune")
-NAMES = tuple(sorted((*DATA, *STUDIES, *FROM_WEIGHTS, "mine", "teacher")))
+NAMES = tuple(sorted((*DATA, *STUDIES, *FROM_WEIGHTS, "camvid_study", "mine", "teacher")))
 
 
 def comments(path: Path) -> list[str]:
@@ -51,6 +52,8 @@ def test_comments_order_and_layout_stay(params: Path, own: Path, name: str):
     assert len(before) > 40
     new = {"      repo", "      revision"} if name in FROM_WEIGHTS else set()  # of the teacher
     keys = [line.partition(":")[0] for line in after]
+    if name == "camvid_study":  # whose rows are its own, below all others
+        keys = keys[: keys.index("  best")]
     assert [key for key in keys if key not in new] == [line.partition(":")[0] for line in lines]
 
 
@@ -260,3 +263,15 @@ def test_a_link_stays_a_link(params: Path):
     params.symlink_to("real.yaml")
     apply_preset("cityscapes", params=params)
     assert params.is_symlink() and load_config(params.with_name("real.yaml")).data.source == "cityscapes"
+
+
+def test_a_row_of_the_camvid_study_with_a_number_is_the_row_without_it_for_so_many_epochs(params: Path):
+    apply_preset("camvid_study", params=params)
+    config = load_config(params)
+    lengths = [match for match in (re.fullmatch(r"(\w+)_(30|60|250)", name) for name, _ in config.runs()) if match]
+    assert len({match[0] for match in lengths}) == 16
+    for match in lengths:
+        short, row = config.row(match[0]).used(), config.row(match[1]).used()
+        assert short["train"].pop("epochs") == int(match[2])
+        assert row["train"].pop("epochs") == 120
+        assert short == row, match[0]
