@@ -40,6 +40,41 @@ class Clock(TrainerCallback):
         return self.earlier_seconds + time.monotonic() - self.started
 
 
+class PausedError(Exception):
+    """The training's time was over before its end; its newest checkpoint is of the step at which it stopped."""
+
+
+class Deadline(TrainerCallback):
+    """Ends a training in time, at any step, with a checkpoint of that step; it comes after the clock.
+
+    Not after the last step: what is left then is written.
+
+    Raises:
+        PausedError: when that checkpoint is complete.
+    """
+
+    def __init__(self, until: float) -> None:
+        """Args: until: seconds since the epoch, as `time.time` counts them."""
+        self.until, self.is_over = until, False
+
+    def on_step_end(self, _args: Any, state: TrainerState, control: TrainerControl, **__: Any) -> None:
+        ends_epoch = float(state.epoch or 0).is_integer()  # its checkpoint is written once it is scored
+        if not ends_epoch and self._ends(state):
+            control.should_log = control.should_save = True
+
+    def on_epoch_end(self, _args: Any, state: TrainerState, control: TrainerControl, **__: Any) -> None:
+        if self._ends(state):
+            control.should_save = True
+
+    def on_save(self, *_: Any, **__: Any) -> None:
+        if self.is_over:
+            raise PausedError
+
+    def _ends(self, state: TrainerState) -> bool:
+        self.is_over = time.time() >= self.until and state.global_step < state.max_steps
+        return self.is_over
+
+
 class Monitor(TrainerCallback):
     """A bar with loss, mIoU and ETA; every logged number goes on to `on_log`. Works in the first process alone."""
 

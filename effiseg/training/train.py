@@ -28,7 +28,7 @@ from effiseg.models.segformer import Segmenter, save_model
 from effiseg.models.start import Started, start_model
 from effiseg.training.average import WeightAverage
 from effiseg.training.batch_norm import share_statistics
-from effiseg.training.callbacks import COMPLETE, Clock, Monitor, OnLog
+from effiseg.training.callbacks import COMPLETE, Clock, Deadline, Monitor, OnLog
 from effiseg.training.held_out import hold_out
 from effiseg.training.task import Task
 from effiseg.training.trainer import HELD_OUT, RowTrainer, best_folder, training_arguments
@@ -78,6 +78,7 @@ def train_row(
     start: Checkpoint | None = None,
     teacher: Segmenter | Deployed | None,
     on_log: OnLog,
+    until: float = math.inf,
 ) -> Training | None:
     """Train a row and write `out`: last/ and best/ (models) and, where there are projectors, projectors.safetensors.
 
@@ -92,6 +93,7 @@ def train_row(
         start: what the row starts from; None where its weights are drawn.
         teacher: needed by rows with a distillation term; best deployed already, so that the trained form can be freed.
         on_log: gets every logged number as (metrics, step).
+        until: when the training stops in time, seconds since the epoch; the next call goes on at that very step.
 
     Returns:
         The training's record in the first process, None in the others.
@@ -99,6 +101,7 @@ def train_row(
     Raises:
         EffiSegError: the global batch does not divide among the processes, fp16 without a GPU, the processes do not
             share the `checkpoints` folder, or the training diverged.
+        PausedError: the time was over before the training's end.
     """
     keep_freed_memory()
     set_seed(seed)
@@ -122,7 +125,8 @@ def train_row(
     average = WeightAverage(task.student, row.train.ema, resume) if row.train.ema else None
     stops = [EarlyStoppingCallback(stop.patience)] if stop.patience else []
     # the clock marks checkpoints as complete: what belongs into them is written before
-    callbacks = [*stops, *([average] if average else []), clock, Monitor(f"{row.name} seed {seed}", on_log)]
+    averages = [average] if average else []
+    callbacks = [*stops, *averages, clock, Monitor(f"{row.name} seed {seed}", on_log), Deadline(until)]
     trainer = RowTrainer(
         task, arguments, data, callbacks, row.train, learned=learned, held_out=held_out, average=average
     )

@@ -1,5 +1,6 @@
 """Networks and batches for the tests of the training."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import Tensor
 from effiseg.base.config import Config
 from effiseg.data.prepared import Prepared
 from effiseg.models.segformer import Segmenter, build_model
+from effiseg.training.callbacks import PausedError
 from effiseg.training.task import Task
 from effiseg.training.train import Training, train_row
 from effiseg.weights.source import Checkpoint
@@ -104,6 +106,7 @@ def train(
         stop: Callable[[dict[str, float], int], bool] = lambda *_: False,
         again: Run | None = None,
         checkpoint: Checkpoint | None = None,
+        until: float = math.inf,
         **changes: Any,
     ) -> Run:
         run = again or Run(tmp_path_factory.mktemp("run"))
@@ -117,9 +120,9 @@ def train(
         teacher = b0 if row.loss.needs_teacher else None
         try:
             run.training = train_row(
-                row, seed, data, run.checkpoints, run.out, start=checkpoint, teacher=teacher, on_log=on_log
+                row, seed, data, run.checkpoints, run.out, start=checkpoint, teacher=teacher, on_log=on_log, until=until
             )
-        except EndedEarlyError:
+        except (EndedEarlyError, PausedError):
             run.training = None
         return run
 

@@ -1,5 +1,6 @@
 """Trainings of one row: what they write, that they repeat bit for bit, and that they go on where they stopped."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -85,6 +86,28 @@ def test_an_interrupted_distillation_goes_on_with_its_projectors_its_log_and_its
     assert min(step for _, step in run.logs) == 4
     assert 60 < run.training.train_minutes < 61
     assert run.training.images_per_second == pytest.approx(36 / (60 * run.training.train_minutes))
+
+
+@pytest.mark.parametrize(
+    ("pieces", "changes"),
+    [
+        (3, {}),
+        pytest.param(99, {"ema": 0.9, "evaluate_every": 2}, marks=pytest.mark.slow),
+        pytest.param(99, {"sampling": "class_uniform", "accumulation": 2, "iterations": 8}, marks=pytest.mark.slow),
+        pytest.param(99, {"early_stop": {"patience": 1, "share": 0.2}}, marks=pytest.mark.slow),
+    ],
+    ids=["an epoch", "average", "iterations", "early stop"],
+)
+def test_a_training_in_pieces_of_one_step_ends_with_the_same_bits(
+    train: Train, unbroken: dict, pieces: int, changes: dict
+):
+    settings = {"train": SETTINGS["train"] | changes}
+    run, ends = train("kd", until=0.0, **settings), []
+    while run.training is None:
+        ends.append(max(int(path.name.split("-")[1]) for path in run.checkpoints.glob("checkpoint-*")))
+        train("kd", again=run, until=0.0 if len(ends) < pieces else math.inf, **settings)
+    assert ends == list(range(1, len(ends) + 1))
+    assert_same_results(run, train("kd", **settings) if changes else unbroken["kd"])
 
 
 def test_a_half_written_checkpoint_is_deleted_and_the_one_before_it_used(train: Train, unbroken: dict):
