@@ -3,13 +3,13 @@
 from effiseg.base.config import load_config
 from effiseg.cli import stage
 from effiseg.runs.study import open_prepared
-from effiseg.runs.training import train_run
+from effiseg.runs.tracked import train_tracked
 
 
 def main() -> None:
     arguments = stage.row_arguments(__doc__)
     config = load_config()
-    train_run(config, config.row(arguments.experiment), arguments.seed, open_prepared(config))
+    train_tracked(config, config.row(arguments.experiment), arguments.seed, open_prepared(config))
 
 
 if __name__ == "__main__":

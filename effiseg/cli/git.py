@@ -41,6 +41,12 @@ def head() -> str:
         return ""
 
 
+def git_commit() -> str:
+    """The commit that the repository stands at, and whether settings or code differ from it; empty outside git."""
+    changed = head() and git("status", "--porcelain", "--", "params.yaml", "dvc.yaml", "effiseg", "stages")
+    return head() + (" with uncommitted changes" if changed else "")
+
+
 def _cure(told: str) -> str:
     if "dubious ownership" in told:
         return (

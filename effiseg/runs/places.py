@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 GENERATED = Path("data/synthetic")
 PREPARED = Path("prepared")
@@ -37,6 +38,12 @@ class Place:
     seed: int
     root: Path = Path()
     split: str = ""
+
+    @classmethod
+    def of(cls, name: str, root: Path = Path()) -> Self:
+        """That of the run <row>-<seed>."""
+        row, _, seed = name.rpartition("-")
+        return cls(row, int(seed), root)
 
     @property
     def name(self) -> str:

@@ -1,8 +1,10 @@
-"""One training with its checkpoints, its MLflow run and the files that dvc.yaml declares."""
+"""One training with its checkpoints and the files that dvc.yaml declares; whoever calls says where it is logged."""
 
 import json
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 
 from effiseg.base.config import Config
@@ -10,7 +12,7 @@ from effiseg.base.errors import EffiSegError
 from effiseg.base.files import whole_folder, write_text
 from effiseg.base.origins import classes_of, digest
 from effiseg.base.schema import Row
-from effiseg.cli.progress import with_progress
+from effiseg.cli.progress import OnLog, with_progress
 from effiseg.cli.stage import is_first_process
 from effiseg.data.prepared import Prepared
 from effiseg.models.deployed import deploy
@@ -18,64 +20,91 @@ from effiseg.models.segformer import CONFIG_FILE, LABELS_KEY, load_model
 from effiseg.runs.checkpoints import checkpoints, identity
 from effiseg.runs.places import STARTS, Place
 from effiseg.runs.records import RunRecord, write_record
-from effiseg.tracking.store import git_commit
-from effiseg.tracking.tracker import track_run
 from effiseg.weights.source import Checkpoint, Source
 
 LICENCE_KEY = "effiseg_licence"  # in a trained model's configuration: of the weights that it started from
-NEEDED_BY_MODEL = ("torch", "transformers", "safetensors", "pydantic", "ruamel.yaml", "numpy", "pillow", "tqdm")
+
+Digests = dict[str, str | None]
 
 
-def train_run(config: Config, row: Row, seed: int, data: Prepared) -> None:
+def train_run(
+    config: Config,
+    row: Row,
+    seed: int,
+    data: Prepared,
+    *,
+    log: Callable[[str, Digests], AbstractContextManager[OnLog]],
+    commit: str,
+    until: float = math.inf,
+) -> None:
     """Train the row, or take what it starts from where it has 0 epochs, and write its model/, record.json, history.csv.
 
     Under torchrun or accelerate every process trains, and the first one logs and writes.
 
+    Args:
+        log: is entered with the training's identity and digests, gets every number, is left once all is written.
+        commit: of the code, for the record.
+        until: when it stops in time, see `train_row`.
+
     Raises:
-        EffiSegError: the teacher or the row's first weights cannot be read, the same training runs already, the
-            training diverges, or the tracking store cannot be reached.
+        EffiSegError: the teacher or the row's first weights cannot be read, the same training runs already, or the
+            training diverges.
+        PausedError: the time was over before the training's end.
     """
     # imported late: the library's start costs seconds that a wrong configuration should not wait for
     from effiseg.training.train import train_row
 
     place, teacher_run, start = Place(row.name, seed), config.teacher_of(row.name), open_start(row)
-    teacher_place = Place(*teacher_run) if teacher_run else None
-    teacher = deploy(load_model(teacher_place.last)) if teacher_place else None
-    digests = {
-        "data_digest": data.digest,
-        "teacher_digest": digest(teacher_place.last / "model.safetensors") if teacher_place else None,
-        "start_digest": start.source.sha256 if start else None,
-    }
-    known_as = identity(
-        {"name": row.name, "row": row.used(), "seed": seed, "launcher": config.study.launcher, **digests}
-    )
+    teacher = deploy(load_model(Place(*teacher_run).last)) if teacher_run else None
+    digests = digests_of(config, row, data, weights_digest)
+    known_as = identity_of(config, row, seed, digests)
     if not is_first_process():
         with checkpoints(place.name, known_as, owner=False) as folder:
             train_row(row, seed, data, folder, Path(), start=start, teacher=teacher, on_log=lambda *_: None)
         return
-    with (
-        checkpoints(place.name, known_as) as folder,
-        track_run(place.name, known_as, data.source, tags={"experiment": row.name, "seed": seed, **digests}) as tracker,
-        whole_folder(place.model) as out,
-    ):
-        tracker.params({"seed": seed, **row.model_dump(exclude={"name"})})
-        tracker.dataset(data.source, config.data.root, data.digest, "training")
-        on_log = with_progress(tracker.metrics, row.train.steps(len(data.train)), row.train.batch_size)
-        training = train_row(row, seed, data, folder, out, start=start, teacher=teacher, on_log=on_log)
+    with checkpoints(place.name, known_as) as folder, log(known_as, digests) as tell, whole_folder(place.model) as out:
+        on_log = with_progress(tell, row.train.steps(len(data.train)), row.train.batch_size)
+        training = train_row(row, seed, data, folder, out, start=start, teacher=teacher, on_log=on_log, until=until)
         assert training is not None
         for name in ("last", "best"):
             _tell_labels(out / name / CONFIG_FILE, data, training.licence)
         how = {key: value for key, value in asdict(training).items() if key != "history"}
         what = {"experiment": row.name, "seed": seed, "identity": known_as, "data_source": data.source, **digests}
-        weights = {"weights_digest": digest(out / "last/model.safetensors"), "git_commit": git_commit()}
-        record = RunRecord.model_validate(what | how | weights)
-        write_record(place.record, record)
+        weights = {"weights_digest": digest(out / "last/model.safetensors"), "git_commit": commit}
+        write_record(place.record, RunRecord.model_validate(what | how | weights))
         write_text(place.history, training.history.to_csv(index=False))
-        costs = record.model_dump(include={"train_minutes", "images_per_second", "peak_memory_mb"})
-        tracker.metrics(costs, training.steps)
-        tracker.artifact(place.history)
-        needed = [f"{package}=={version(package)}" for package in NEEDED_BY_MODEL]
-        tracker.model(out / "last", data.size, data.fit, needed)
+
+
+def digests_of(config: Config, row: Row, data: Prepared, weights: Callable[[Place], str]) -> Digests:
+    """Of what a training of the row reads, as its record has them: data_digest, teacher_digest and start_digest.
+
+    Args:
+        weights: gives the digest of what another run has learned.
+
+    Raises:
+        EffiSegError: what the row starts from was not fetched.
+    """
+    teacher = config.teacher_of(row.name)
+    if row.start.source == "run":
+        start_digest: str | None = weights(Place.of(row.start.run))
+    else:
+        start = open_start(row)
+        start_digest = start.source.sha256 if start else None
+    return {
+        "data_digest": data.digest,
+        "teacher_digest": weights(Place(*teacher)) if teacher else None,
+        "start_digest": start_digest,
+    }
+
+
+def weights_digest(place: Place) -> str:
+    """The digest of what a run has learned."""
+    return digest(place.last / "model.safetensors")
+
+
+def identity_of(config: Config, row: Row, seed: int, digests: Digests) -> str:
+    """What a training is known by, see `checkpoints.identity`."""
+    return identity({"name": row.name, "row": row.used(), "seed": seed, "launcher": config.study.launcher, **digests})
 
 
 def open_start(row: Row) -> Checkpoint | None:
@@ -91,8 +120,7 @@ def open_start(row: Row) -> Checkpoint | None:
         if found is None:
             raise EffiSegError(f"{STARTS / row.name}: holds no checkpoint; run `dvc repro fetch`")
         return found
-    name, _, seed = row.start.run.rpartition("-")
-    last = Place(name, int(seed)).last
+    last = Place.of(row.start.run).last
     file = last / "model.safetensors"
     try:
         licence = json.loads((last / CONFIG_FILE).read_text(encoding="utf-8")).get(LICENCE_KEY, "")

@@ -9,7 +9,7 @@ from filelock import FileLock
 from mlflow.entities import Run
 
 from effiseg.base.files import repository
-from effiseg.cli.git import git, head
+from effiseg.cli.git import head
 from effiseg.tracking import EXPERIMENT
 
 logging.getLogger("mlflow").setLevel(logging.WARNING)
@@ -66,9 +66,3 @@ def provenance(experiment: str) -> dict[str, str]:
     """The tags of every run: the commit, and DVC's stage and experiment."""
     stage = os.environ.get("DVC_STAGE", "")
     return {"git.commit": head(), "dvc.stage": stage, "dvc.experiment": experiment}
-
-
-def git_commit() -> str:
-    """The commit that the repository stands at, and whether settings or code differ from it; empty outside git."""
-    changed = head() and git("status", "--porcelain", "--", "params.yaml", "dvc.yaml", "effiseg", "stages")
-    return head() + (" with uncommitted changes" if changed else "")

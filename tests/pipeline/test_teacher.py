@@ -20,7 +20,7 @@ from effiseg.data.prepared import Prepared
 from effiseg.models.segformer import load_model, transformers_config
 from effiseg.runs.places import STARTS, Place
 from effiseg.runs.study import refuse_weak_teacher
-from effiseg.runs.training import train_run
+from effiseg.runs.tracked import train_tracked
 from effiseg.weights.fetch import fetch_starts
 from tests.weights.test_weight_layouts import original
 
@@ -65,7 +65,7 @@ def make(folder: Path, make_config: Callable[..., Config], data: Prepared) -> Ma
         row = {"model": model, "start": {"source": "file", "sha256": ""} | start, "train": {"epochs": 0}}
         config = make_config(experiments={"teacher": row})
         fetch_starts({"teacher": config.row("teacher").start.address}, STARTS)
-        train_run(config, config.row("teacher"), 0, data)
+        train_tracked(config, config.row("teacher"), 0, data)
         return folder
 
     return run
@@ -165,7 +165,7 @@ def test_weights_that_are_fetched_can_be_trained_on(
     start = {"source": "file", "path": str(checkpoint)}
     config = make_config(experiments={"mine": {"start": start, "train": {"epochs": 1, "optimizer": {"lr": 1e-9}}}})
     fetch_starts({"mine": config.row("mine").start.address}, STARTS)
-    train_run(config, config.row("mine"), 0, data)
+    train_tracked(config, config.row("mine"), 0, data)
     before = SegformerForSemanticSegmentation.from_pretrained(checkpoint.parent).state_dict()
     for name, tensor in load_model(Place("mine", 0).last).network.named_parameters():
         torch.testing.assert_close(tensor.detach(), before[name], atol=1e-6, rtol=0)
@@ -180,7 +180,7 @@ def test_rows_of_equal_settings_are_runs_of_their_own(
     config = make_config(experiments={"one": row, "twin": row})
     for name in ("one", "twin"):
         fetch_starts({name: config.row(name).start.address}, STARTS)
-        train_run(config, config.row(name), 0, data)
+        train_tracked(config, config.row(name), 0, data)
     one, twin = (read(Place(name, 0).record) for name in ("one", "twin"))
     assert one["weights_digest"] == twin["weights_digest"]
     assert one["identity"] != twin["identity"]
