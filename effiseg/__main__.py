@@ -36,6 +36,15 @@ def main() -> None:
     elif arguments.command == "keep":
         added = keep(load_config(), Path(), arguments.folder)
         print(f"{arguments.folder}: " + (f"kept {', '.join(added)}" if added else "has all finished runs already"))
+    elif arguments.command == "pack":
+        from effiseg.remote.pack import pack
+
+        left = pack(load_config(), arguments.archive)
+        print(f"{arguments.archive}: to train {', '.join(left)}; unpack it there, and `python -m effiseg.remote` in it")
+    elif arguments.command == "unpack":
+        from effiseg.remote.unpack import unpack
+
+        print("\n".join(unpack(load_config(), arguments.archive)))
     elif arguments.command == "report":
         report(arguments.folder)
     elif arguments.command == "times":
@@ -136,6 +145,10 @@ def _parser() -> argparse.ArgumentParser:
     keeping.add_argument("folder", type=Path, help="made if missing; runs of several machines and days make one study")
     reporting = commands.add_parser("report", help="write the tables and the page of a folder of kept runs, there")
     reporting.add_argument("folder", type=Path, help="what `keep` filled")
+    packing = commands.add_parser("pack", help="write what the study's trainings need on a machine without DVC")
+    packing.add_argument("archive", type=Path, help="the .tar to write")
+    unpacking = commands.add_parser("unpack", help="take in what `python -m effiseg.remote` has trained elsewhere")
+    unpacking.add_argument("archive", type=Path, help="the .tar that it wrote")
     times = commands.add_parser("times", help="tell what the stages took, the longest first")
     times.add_argument("--since", default="", metavar="TIME", help="began then or later, as in 2030-12-31T23:59:59")
     export = commands.add_parser("export", help="write a finished row as ONNX files and a transformers checkpoint")

@@ -59,7 +59,7 @@ class RunRecord(Record):
     """How a training went.
 
     Attributes:
-        identity: of the training, see `checkpoints.identity`; its MLflow run bears it too.
+        identity: of the training, see `identity.identity_of`; its MLflow run bears it too.
         origin: where the first weights are from; empty where they were drawn.
         licence: of those, as their model card states it; empty where none does.
         start: what of them was loaded, left aside and drawn.

@@ -11,9 +11,10 @@ from effiseg.base.schema import Row
 from effiseg.cli.git import git_commit
 from effiseg.cli.progress import OnLog
 from effiseg.data.prepared import Prepared
+from effiseg.runs.identity import Digests
 from effiseg.runs.places import Place
 from effiseg.runs.records import RunRecord, read_record
-from effiseg.runs.training import Digests, train_run
+from effiseg.runs.training import train_run
 from effiseg.tracking.tracker import Tracker, track_run
 
 NEEDED_BY_MODEL = ("torch", "transformers", "safetensors", "pydantic", "ruamel.yaml", "numpy", "pillow", "tqdm")

@@ -17,14 +17,13 @@ from effiseg.cli.stage import is_first_process
 from effiseg.data.prepared import Prepared
 from effiseg.models.deployed import deploy
 from effiseg.models.segformer import CONFIG_FILE, LABELS_KEY, load_model
-from effiseg.runs.checkpoints import checkpoints, identity
+from effiseg.runs.checkpoints import checkpoints
+from effiseg.runs.identity import Digests, digests_of, identity_of, weights_digest
 from effiseg.runs.places import STARTS, Place
 from effiseg.runs.records import RunRecord, write_record
 from effiseg.weights.source import Checkpoint, Source
 
 LICENCE_KEY = "effiseg_licence"  # in a trained model's configuration: of the weights that it started from
-
-Digests = dict[str, str | None]
 
 
 def train_run(
@@ -56,7 +55,7 @@ def train_run(
 
     place, teacher_run, start = Place(row.name, seed), config.teacher_of(row.name), open_start(row)
     teacher = deploy(load_model(Place(*teacher_run).last)) if teacher_run else None
-    digests = digests_of(config, row, data, weights_digest)
+    digests = digests_of(config, row, data.digest, weights_digest)
     known_as = identity_of(config, row, seed, digests)
     if not is_first_process():
         with checkpoints(place.name, known_as, owner=False) as folder:
@@ -73,38 +72,6 @@ def train_run(
         weights = {"weights_digest": digest(out / "last/model.safetensors"), "git_commit": commit}
         write_record(place.record, RunRecord.model_validate(what | how | weights))
         write_text(place.history, training.history.to_csv(index=False))
-
-
-def digests_of(config: Config, row: Row, data: Prepared, weights: Callable[[Place], str]) -> Digests:
-    """Of what a training of the row reads, as its record has them: data_digest, teacher_digest and start_digest.
-
-    Args:
-        weights: gives the digest of what another run has learned.
-
-    Raises:
-        EffiSegError: what the row starts from was not fetched.
-    """
-    teacher = config.teacher_of(row.name)
-    if row.start.source == "run":
-        start_digest: str | None = weights(Place.of(row.start.run))
-    else:
-        start = open_start(row)
-        start_digest = start.source.sha256 if start else None
-    return {
-        "data_digest": data.digest,
-        "teacher_digest": weights(Place(*teacher)) if teacher else None,
-        "start_digest": start_digest,
-    }
-
-
-def weights_digest(place: Place) -> str:
-    """The digest of what a run has learned."""
-    return digest(place.last / "model.safetensors")
-
-
-def identity_of(config: Config, row: Row, seed: int, digests: Digests) -> str:
-    """What a training is known by, see `checkpoints.identity`."""
-    return identity({"name": row.name, "row": row.used(), "seed": seed, "launcher": config.study.launcher, **digests})
 
 
 def open_start(row: Row) -> Checkpoint | None:

@@ -9,9 +9,9 @@ from typing import Any
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-OnLog = Callable[[dict[str, float], int], None]  # (metrics, step)
+from effiseg.training import COMPLETE
 
-COMPLETE = "COMPLETE"  # marks a checkpoint that was written to its end; holds the seconds trained so far
+OnLog = Callable[[dict[str, float], int], None]  # (metrics, step)
 
 
 class Clock(TrainerCallback):

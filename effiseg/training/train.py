@@ -26,9 +26,10 @@ from effiseg.models.deployed import Deployed
 from effiseg.models.fitted import IMAGES
 from effiseg.models.segformer import Segmenter, save_model
 from effiseg.models.start import Started, start_model
+from effiseg.training import COMPLETE
 from effiseg.training.average import WeightAverage
 from effiseg.training.batch_norm import share_statistics
-from effiseg.training.callbacks import COMPLETE, Clock, Deadline, Monitor, OnLog
+from effiseg.training.callbacks import Clock, Deadline, Monitor, OnLog
 from effiseg.training.held_out import hold_out
 from effiseg.training.task import Task
 from effiseg.training.trainer import HELD_OUT, RowTrainer, best_folder, training_arguments

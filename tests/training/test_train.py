@@ -20,8 +20,7 @@ from effiseg.data.prepared import Prepared, Split
 from effiseg.evaluation.evaluate import evaluate
 from effiseg.models.deployed import deploy
 from effiseg.models.segformer import load_model
-from effiseg.training import trainer
-from effiseg.training.callbacks import COMPLETE
+from effiseg.training import COMPLETE, trainer
 from effiseg.training.train import Training, epoch_history, latest_checkpoint
 from effiseg.weights.source import Checkpoint, Source
 

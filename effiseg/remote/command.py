@@ -1,0 +1,42 @@
+"""What `python -m effiseg.remote` does."""
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from effiseg.base.config import load_config
+from effiseg.base.errors import EffiSegError
+from effiseg.data.prepared import Prepared
+from effiseg.remote.bring import bring
+from effiseg.remote.plan import planned
+from effiseg.remote.train import Trainings, alone
+from effiseg.runs.places import PREPARED
+
+FOR_TRAINING = 0.9  # of --minutes; in the rest the last checkpoints and the archive are written
+
+
+def train_packed(packed: Mapping[str, Any], arguments: argparse.Namespace, started: float) -> None:
+    """Train, write what is to be brought home, and leave with status 75 where more is to be done.
+
+    Args:
+        packed: what `pack` wrote down.
+        started: when the command began, seconds since the epoch.
+
+    Raises:
+        EffiSegError: there is no such run, another process works in this folder, or a training failed.
+    """
+    config, data = load_config(), Prepared.open(PREPARED)
+    plan = planned(config)
+    if unknown := [name for name in arguments.runs if name not in plan]:
+        raise EffiSegError(f"run '{unknown[0]}': the study has none of that name; runs are: {', '.join(plan)}")
+    with alone() as lock:
+        trainings = Trainings(config, data.digest, plan, packed, arguments.runs or list(plan))
+        trainings.run(arguments.parallel, started + 60 * FOR_TRAINING * arguments.minutes, lock)
+        brought = bring(config, data.digest, packed, arguments.out)
+    print("\n".join([*trainings.told(), brought]))
+    if failed := trainings.named("failed"):
+        raise EffiSegError(f"failed: {', '.join(failed)}; logs/<run>.log tells why, and the same command tries again")
+    if trainings.named("unfinished", "waiting"):
+        sys.exit(os.EX_TEMPFAIL)
