@@ -68,14 +68,23 @@ def _is_finished(place: Place, finals: Sequence[str]) -> bool:
     return place.record.exists() and all(each.scores.is_dir() and each.metrics.exists() for each in scored)
 
 
+def differences(kept: Any, new: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
+    """Where two settings differ, as (key path, kept, new)."""
+    if isinstance(kept, Mapping) and isinstance(new, Mapping):
+        for key in {**kept, **new}:
+            yield from differences(kept.get(key), new.get(key), f"{path}.{key}")
+    elif kept != new:
+        yield path, kept, new
+
+
 def _united(kept: dict[str, Any], new: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The kept study's params with the rows and seeds of the new one beside its own."""
     for name in SETTINGS:
-        if found := next(_differences(kept[name], new[name], name), None):
+        if found := next(differences(kept[name], new[name], name), None):
             raise _other(folder / PARAMS_FILE, *found)
     for row in kept["experiments"].keys() & new["experiments"].keys():
         old, ours = kept["experiments"][row], new["experiments"][row]
-        if found := next(_differences(old, ours, f"experiments.{row}"), None):
+        if found := next(differences(old, ours, f"experiments.{row}"), None):
             raise _other(folder / PARAMS_FILE, *found)
     rows = {**kept["experiments"], **new["experiments"]}
     study = dict(kept["study"])
@@ -84,15 +93,6 @@ def _united(kept: dict[str, Any], new: Mapping[str, Any], folder: Path) -> dict[
         study[key] = [row for row in rows if row in wanted]
     study["seeds"] = sorted({*kept["study"]["seeds"], *new["study"]["seeds"]})
     return kept | {"experiments": rows, "study": study}
-
-
-def _differences(kept: Any, new: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
-    """Where two settings differ, as (key path, kept, new)."""
-    if isinstance(kept, Mapping) and isinstance(new, Mapping):
-        for key in {**kept, **new}:
-            yield from _differences(kept.get(key), new.get(key), f"{path}.{key}")
-    elif kept != new:
-        yield path, kept, new
 
 
 def _refuse_other_data(name: Path, root: Path, folder: Path) -> None:

@@ -38,10 +38,7 @@ def write_archive(path: Path, files: Mapping[str, Path], last: str, content: Map
             member.size = len(text)
             tar.addfile(member, io.BytesIO(text))
     except OSError as error:
-        raise EffiSegError(
-            f"{error.filename or path}: {error.strerror or error}, so {path} was not written; mend that, or give "
-            "another place"
-        ) from None
+        raise EffiSegError(f"{path}: cannot be written ({error}); mend that, or give another place") from None
 
 
 def read_archive(path: Path, folder: Path) -> None:

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from effiseg.base.config import Config
 from effiseg.base.origins import digest
@@ -14,6 +14,8 @@ from effiseg.runs.checkpoints import checkpoint_folder, kept_checkpoint
 from effiseg.runs.places import ROWS, Place
 
 BROUGHT = "brought.json"  # the last file of the archive: the digests of all others
+
+Name = Annotated[str, Field(pattern=r"^.+-\d+$")]  # <row>-<seed>
 
 
 class Brought(BaseModel):
@@ -28,8 +30,8 @@ class Brought(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     commit: str
-    finished: list[str]
-    begun: list[str]
+    finished: list[Name]
+    begun: list[Name]
     files: dict[str, str]
 
 

@@ -25,12 +25,14 @@ def train_packed(packed: Mapping[str, Any], arguments: argparse.Namespace, start
         started: when the command began, seconds since the epoch.
 
     Raises:
-        EffiSegError: there is no such run, another process works in this folder, or a training failed.
+        EffiSegError: there is no such run or folder, another process works in this folder, or a training failed.
     """
     config, data = load_config(), Prepared.open(PREPARED)
     plan = planned(config)
     if unknown := [name for name in arguments.runs if name not in plan]:
         raise EffiSegError(f"run '{unknown[0]}': the study has none of that name; runs are: {', '.join(plan)}")
+    if not arguments.out.parent.is_dir():
+        raise EffiSegError(f"--out: {arguments.out.parent} is no folder; make it, or name another")
     with alone() as lock:
         trainings = Trainings(config, data.digest, plan, packed, arguments.runs or list(plan))
         trainings.run(arguments.parallel, started + 60 * FOR_TRAINING * arguments.minutes, lock)

@@ -28,7 +28,7 @@ def enter() -> dict[str, Any]:
     """
     try:
         packed = json.loads(PACKED.read_text(encoding="utf-8"))
-        wanted = packed["host"]
+        wanted, _, _ = packed["host"], packed["commit"], packed["trained"]
     except (OSError, ValueError, KeyError):
         sys.exit(
             f"error: {PACKED}: missing or damaged; run this in the folder that the archive of `effiseg pack` holds, "

@@ -15,6 +15,7 @@ from effiseg.base.files import whole_folder, write_text
 from effiseg.base.origins import digest
 from effiseg.cluster.graph import Graph, read_graph
 from effiseg.data.prepared import Prepared
+from effiseg.keep import differences
 from effiseg.remote.archive import read_archive
 from effiseg.remote.bring import BROUGHT, Brought
 from effiseg.remote.pack import maker, trained_here
@@ -28,6 +29,7 @@ from effiseg.runs.study import open_prepared
 from effiseg.runs.tracked import track_training
 
 SCRATCH = CKPT / "unpacked"
+MODEL = ("config.json", "model.safetensors")
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def _opened(archive: Path) -> Iterator[tuple[Path, Brought]]:
         except (OSError, ValidationError):
             raise EffiSegError(damaged.format(f"no whole {BROUGHT}")) from None
         names = {path.relative_to(SCRATCH).as_posix() for path in SCRATCH.rglob("*") if path.is_file()}
-        if odd := sorted(names - {BROUGHT} ^ brought.files.keys()):
+        if odd := sorted(names - {BROUGHT} ^ brought.files.keys() | _needed(brought) - names):
             raise EffiSegError(damaged.format(f"{odd[0]} is missing or too much"))
         for name, expected in brought.files.items():
             if digest(SCRATCH / name) != expected:
@@ -106,6 +108,15 @@ def _opened(archive: Path) -> Iterator[tuple[Path, Brought]]:
         yield SCRATCH, brought
     finally:
         shutil.rmtree(SCRATCH, ignore_errors=True)
+
+
+def _needed(brought: Brought) -> set[str]:
+    """The files without which a run is none."""
+    finished = [Place.of(name) for name in brought.finished]
+    files = {path for place in finished for path in (place.record, place.history)}
+    files |= {folder / name for place in finished for folder in (place.last, place.best) for name in MODEL}
+    files |= {ROWS / f"{Place.of(name).row}.json" for name in (*brought.finished, *brought.begun)}
+    return set(map(str, files))
 
 
 def _checked(config: Config, data: Prepared, name: str, root: Path, brought: Brought) -> Arrival:
@@ -121,9 +132,10 @@ def _checked(config: Config, data: Prepared, name: str, root: Path, brought: Bro
 
     digests = digests_of(config, row, data.digest, weights)
     identity = identity_of(config, row, place.seed, digests)
-    settings = ROWS / f"{row.name}.json"
-    if json.loads((root / settings).read_text(encoding="utf-8")) != json.loads(json.dumps(row.used())):
-        raise EffiSegError(f"{name}: trained with other settings than {settings} has here; unpack where they are those")
+    settings = json.loads((root / ROWS / f"{row.name}.json").read_text(encoding="utf-8"))
+    used = json.loads(json.dumps(row.used()))  # as a file holds them
+    for key, found, expected in differences(settings, used, row.name):
+        raise EffiSegError(f"{name}: trained with {key} {found}, here it is {expected}; unpack where they are the same")
     arrival = Arrival(place, there, digests, identity)
     if name in brought.begun:
         found = arrival.checkpoints.is_dir()
