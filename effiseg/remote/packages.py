@@ -1,6 +1,7 @@
 """The Python packages that a training needs besides torch, as they are installed here."""
 
 import re
+from collections.abc import Iterable
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -25,17 +26,20 @@ THERE = "torch"  # with all that it alone needs, the other machine's own
 LEFT_OUT = {"__pycache__", "tests"}
 
 
-def needed_distributions() -> list[Distribution]:
-    """What `TRAINING` needs on this machine, all that follows from it included.
+def closure(names: Iterable[str], without: str = "") -> list[Distribution]:
+    """Installed packages and all that these need on this machine, extras aside.
+
+    Args:
+        without: a package that is left out, with what it alone needs.
 
     Raises:
         EffiSegError: one is not installed.
     """
     found: dict[str, Distribution] = {}
-    waiting = list(TRAINING)
+    waiting = list(names)
     while waiting:
         name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
-        if name in found or name == THERE:
+        if name in found or name == without:
             continue
         try:
             found[name] = distribution(name)
@@ -47,10 +51,10 @@ def needed_distributions() -> list[Distribution]:
 
 
 def package_files() -> dict[str, Path]:
-    """The files of all these by their paths below site-packages, without scripts, caches and tests."""
+    """The files of what a training needs by their paths below site-packages, without scripts, caches and tests."""
     return {
         str(file): Path(str(file.locate()))
-        for each in needed_distributions()
+        for each in closure(TRAINING, without=THERE)
         for file in each.files or []
         if ".." not in file.parts and not LEFT_OUT & set(file.parts[:-1])
     }
