@@ -12,6 +12,8 @@ import pytest
     ("module", "unneeded"),
     [
         ("effiseg.__main__", {"torch", "transformers", "mlflow"}),  # of `check`, which begins every study
+        ("effiseg.remote.command", {"torch", "transformers", "mlflow", "dvc"}),
+        ("effiseg.runs.training", {"mlflow", "dvc"}),
         ("stages.synthesize", {"torch", "transformers"}),
         ("stages.rows", {"torch", "transformers"}),
         ("stages.prepare", {"transformers"}),  # its floors count with torch

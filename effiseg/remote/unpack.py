@@ -149,7 +149,7 @@ def _checked(config: Config, data: Prepared, name: str, root: Path, brought: Bro
         found = record.identity == identity
     if not found:
         raise EffiSegError(
-            f"{name}: trained with other code, data or teacher than is here (it was packed at commit "
+            f"{name}: trained with other code, data, teacher or study.launcher than here (packed at commit "
             f"{brought.commit or 'unknown'}); check that commit out, and unpack there"
         )
     return arrival

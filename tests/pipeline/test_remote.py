@@ -1,0 +1,92 @@
+"""A study that is trained where there is torch alone, cut off again and again, comes home as if it had not left."""
+
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+import venv
+from pathlib import Path
+
+import pytest
+
+from effiseg.remote.packages import closure
+from tests.pipeline.study import Study, environment
+
+pytestmark = pytest.mark.slow
+
+RUNS = ("teacher-0", "baseline-0", "kd-0")
+TRAININGS = ("teach@teacher-0", "train@baseline-0", "distill@kd-0")
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    """The Python of an environment that has torch, what that needs, and nothing else."""
+    folder = tmp_path / "bare"
+    venv.create(folder, symlinks=True)
+    (site,) = folder.glob("lib/python*/site-packages")
+    for each in closure(["torch"]):
+        for name in {file.parts[0] for file in each.files or [] if file.parts[0] not in ("..", "__pycache__")}:
+            (site / name).symlink_to(Path(str(each.locate_file(name))).resolve())
+    return folder / "bin/python"
+
+
+def remote(bare: Path, folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [bare, "-m", "effiseg.remote", *arguments],
+        cwd=folder,
+        env={key: value for key, value in environment().items() if key != "PYTHONPATH"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    return list(folder.glob(".ckpt/*/checkpoint-*/COMPLETE"))
+
+
+def test_a_study_trained_elsewhere_is_the_same(study: Study, bare: Path, tmp_path: Path) -> None:
+    home, plain = study.copy(tmp_path / "at home"), study.copy(tmp_path / "plain")
+    for each in (home, plain):
+        each.edit({"train": {"epochs": 12}, "experiments.teacher.train": {"epochs": 12}})
+        each.dvc("repro", "rows")
+    told = home.run(sys.executable, "-m", "effiseg", "pack", str(tmp_path / "it goes.tar"))
+    assert "to train teacher-0, baseline-0, kd-0; unpack it there" in told.stdout
+    with tarfile.open(tmp_path / "it goes.tar") as tar:
+        tar.extractall(tmp_path / "elsewhere", filter="data")
+    there = tmp_path / "elsewhere/it goes"
+    assert subprocess.run([bare, "-c", "import transformers"], capture_output=True, check=False).returncode
+
+    killed = remote(bare, there, "--parallel", "2")
+    while not checkpoints(there):
+        assert killed.poll() is None, killed.communicate()[0]
+        time.sleep(0.1)
+    second, _ = (process := remote(bare, there)).communicate(timeout=60)
+    assert (process.returncode, "another process trains or unpacks here" in second) == (1, True)
+    os.kill(killed.pid, signal.SIGKILL)
+
+    pieces = 0
+    while (process := remote(bare, there, "--minutes", "0.2", "--parallel", "2")).wait(120) == os.EX_TEMPFAIL:
+        pieces += 1
+        assert pieces < 30, process.communicate()[0]
+    assert process.returncode == 0, process.communicate()[0]
+
+    told = home.run(sys.executable, "-m", "effiseg", "unpack", str(there / "runs.tar"))
+    assert f"brought home: {', '.join(RUNS)}" in told.stdout
+    home.run("sh", "-c", told.stdout.split("now run: ")[1])
+    assert home.dvc("status", *TRAININGS).stdout.strip().endswith("up to date.")
+    plain.dvc("repro", *TRAININGS)
+    for name in RUNS:
+        for file in ("model/last/model.safetensors", "model/best/model.safetensors", "history.csv"):
+            assert (home.folder / "runs" / name / file).read_bytes() == (
+                plain.folder / "runs" / name / file
+            ).read_bytes()
+        record = home.json(f"runs/{name}/record.json")
+        assert record["git_commit"].split()[0] == home.git("rev-parse", "HEAD")
+        assert record["device"].startswith(("CPU", "NVIDIA"))
+    assert not set(home.repro()) & set(TRAININGS)
+    statuses = home.query("SELECT name, status FROM runs WHERE name IN ('teacher-0', 'baseline-0', 'kd-0')")
+    assert {status for _, status in statuses} == {"FINISHED"}
