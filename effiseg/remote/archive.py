@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def write_archive(path: Path, files: Mapping[str, Path], last: str, content: Map
                     member.uname = member.gname = ""  # who packed is nobody's business
                     tar.addfile(member, CallbackIOWrapper(bar.update, stream, "read"))
             member = tarfile.TarInfo(last)
-            member.size = len(text)
+            member.size, member.mtime = len(text), time.time()
             tar.addfile(member, io.BytesIO(text))
     except OSError as error:
         raise EffiSegError(f"{path}: cannot be written ({error}); mend that, or give another place") from None
