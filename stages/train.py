@@ -3,7 +3,7 @@
 from effiseg.base.config import load_config
 from effiseg.cli import stage
 from effiseg.runs.study import open_prepared
-from effiseg.runs.tracked import train_tracked
+from effiseg.runs.tracked_training import train_tracked
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from effiseg.deployment.card import Card
 from effiseg.deployment.checkpoint import write_checkpoint
 from effiseg.models.segformer import Segmenter
-from effiseg.runs.tracked import NEEDED_BY_MODEL
+from effiseg.runs.tracked_training import NEEDED_BY_MODEL
 from effiseg.tracking.tracker import download, track
 
 ALIAS = "best"

@@ -26,7 +26,7 @@ from effiseg.runs.identity import Digests, digests_of, identity_of, weights_dige
 from effiseg.runs.places import ROWS, Place
 from effiseg.runs.records import RunRecord, read_history, read_record
 from effiseg.runs.study import open_prepared
-from effiseg.runs.tracked import track_training
+from effiseg.runs.tracked_training import track_training
 
 SCRATCH = CKPT / "unpacked"
 MODEL = ("config.json", "model.safetensors")

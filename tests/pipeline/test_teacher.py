@@ -20,7 +20,7 @@ from effiseg.data.prepared import Prepared
 from effiseg.models.segformer import load_model, transformers_config
 from effiseg.runs.places import STARTS, Place
 from effiseg.runs.study import refuse_weak_teacher
-from effiseg.runs.tracked import train_tracked
+from effiseg.runs.tracked_training import train_tracked
 from effiseg.weights.fetch import fetch_starts
 from tests.weights.test_weight_layouts import original
 
