@@ -36,7 +36,7 @@ def write_archive(path: Path, files: Mapping[str, Path], last: str, content: Map
                     member.uname = member.gname = ""  # who packed is nobody's business
                     tar.addfile(member, CallbackIOWrapper(bar.update, stream, "read"))
             member = tarfile.TarInfo(last)
-            member.size, member.mtime = len(text), time.time()
+            member.size, member.mtime = len(text), int(time.time())
             tar.addfile(member, io.BytesIO(text))
     except OSError as error:
         raise EffiSegError(f"{path}: cannot be written ({error}); mend that, or give another place") from None

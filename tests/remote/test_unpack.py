@@ -78,7 +78,7 @@ def train(config: Config, data: Prepared, name: str, weights: str) -> None:
     place.history.write_text("epoch,step,loss,lr,miou\n1,3,2.5,0.1,0.2\n2,6,2.0,0.05,\n")
     write_json(Path(f"rows/{row.name}.json"), row.used())
     known: dict[str, Any] = dict.fromkeys(RunRecord.model_fields, "x") | {
-        **dict.fromkeys(("seed", "epochs", "steps", "best_epoch", "processes"), 1),
+        **dict.fromkeys(("seed", "epochs", "steps", "best_epoch", "processes", "threads"), 1),
         **dict.fromkeys(("train_minutes", "images_per_second", "peak_memory_mb"), 1.0),
         **digests_of(config, row, data.digest, weights_digest),
         "identity": identity_at(config, place, data.digest),
