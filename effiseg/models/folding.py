@@ -43,7 +43,7 @@ class Scaled(nn.Module):
 def output_gain(norm: Parts) -> Tensor:
     """The scale of a stage's output norm that what follows multiplies by, float64; 1 where the norm stays whole."""
     if not isinstance(norm.core, nn.Identity):
-        return torch.ones(1, dtype=torch.float64)
+        return torch.ones(1, dtype=torch.float64, device=norm.scale.device)
     scale = norm.scale.detach().double()
     return scale.where(scale != 0, _TINY)  # a channel of scale 0 is its shift alone
 
