@@ -159,6 +159,11 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--model", required=True, help=MODEL)
     predict.add_argument("--out", type=Path, required=True, help="the folder to write")
     predict.add_argument(
+        "--runtime",
+        choices=("onnx", "openvino"),
+        help="what runs an exported folder or .onnx file (else torch runs folders, ONNX Runtime files)",
+    )
+    predict.add_argument(
         "--labels", action="store_true", help="also write labels/: label files with the data set's official ids"
     )
     predict.add_argument("--overwrite", action="store_true", help="replace files that exist, but none that is read")

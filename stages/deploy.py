@@ -9,6 +9,7 @@ from effiseg.base.files import repository
 from effiseg.cli import stage
 from effiseg.deployment.export import export_files
 from effiseg.deployment.measure import forms_of, measure_forms
+from effiseg.deployment.runtimes import INSTALL_OPENVINO, openvino_installed
 from effiseg.runs.finished import find_run
 from effiseg.runs.places import GRAPHS, Place
 from effiseg.runs.records import DeploymentRecord, write_record
@@ -22,6 +23,8 @@ def main() -> None:
     row, data = config.row(arguments.experiment), open_prepared(config)
     place = Place(row.name, arguments.seed)
     run = find_run(config, data, place.name)
+    if not openvino_installed():
+        print(f"openvino is not installed, so its form is left out; `{INSTALL_OPENVINO}` brings it")
     with track_place(place) as tracker, TemporaryDirectory() as scratch:
         exported = Path(scratch)
         graphs = repository() / GRAPHS

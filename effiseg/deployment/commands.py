@@ -36,7 +36,8 @@ def export(name: str, out: Path | None) -> None:
         path = folder / parity.file
         size = sum(file.stat().st_size for file in ([path] if path.is_file() else path.iterdir())) / 1e6
         print(
-            f"  {parity.file}: {size:.1f} MB, {parity.pixels:.3%} of validation pixels differ from the trained network"
+            f"  {parity.file} in {parity.runtime}: {size:.1f} MB, {parity.pixels:.3%} of validation pixels differ from "
+            "the trained network"
         )
 
 
@@ -52,7 +53,7 @@ def predict_pictures(arguments: argparse.Namespace) -> None:
     outputs = name_outputs(pictures, arguments.out, labels=arguments.labels, read=labels, overwrite=arguments.overwrite)
     truths = match_truths(pictures, labels, arguments.truth) if arguments.truth else {}
     device = choose_device()
-    network, card = open_model(arguments.model, device)
+    network, card = open_model(arguments.model, device, arguments.runtime)
     folder = arguments.out / LABELS if arguments.labels else arguments.out
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,8 @@ from effiseg.base.errors import EffiSegError
 from effiseg.data.prepared import Prepared, Split
 from effiseg.deployment.card import Card
 from effiseg.deployment.checkpoint import open_checkpoint, write_checkpoint
-from effiseg.deployment.onnx_file import OnnxSegmenter, write_float32, write_half_stored, write_int8
+from effiseg.deployment.onnx_file import write_float32, write_half_stored, write_int8
+from effiseg.deployment.runtimes import FileSegmenter, OnnxSegmenter, OpenvinoSegmenter, openvino_installed
 from effiseg.deployment.tolerance import EXACT
 from effiseg.evaluation.evaluate import predict_classes
 from effiseg.models.deployed import deploy
@@ -30,11 +31,13 @@ class Parity:
     """How far a file's answers are from the trained network's, on validation images.
 
     Attributes:
+        runtime: what ran it.
         logits: largest difference of a logit, relative to the largest logit.
         pixels: share of pixels of another class, at the images' size.
     """
 
     file: str
+    runtime: str
     logits: float
     pixels: float
 
@@ -43,6 +46,8 @@ def export_files(
     model: Segmenter, card: Card, data: Prepared, folder: Path, *, calibration: int, graphs: Path | None = None
 ) -> list[Parity]:
     """Write checkpoint/, model.onnx, model_fp16.onnx and model_int8.onnx into `folder`, which must exist.
+
+    Where OpenVINO is installed, model.onnx is compared in it too.
 
     Args:
         model: the trained network, on the CPU.
@@ -67,6 +72,8 @@ def export_files(
         write(folder / name)
         other = open_checkpoint(folder / name)[0] if name == CHECKPOINT else OnnxSegmenter(folder / name)
         parities.append(_compare(name, expected, other, images))
+    if openvino_installed():
+        parities.append(_compare(float32.name, expected, OpenvinoSegmenter(float32), images))
     return parities
 
 
@@ -74,18 +81,23 @@ def export_files(
 def _compare(name: str, expected: Tensor, other: nn.Module, images: Tensor) -> Parity:
     found = other(images)
     size = images.shape[2:]
-    classes = other.classes(images) if isinstance(other, OnnxSegmenter) else predict_classes(found, size)
+    if isinstance(other, FileSegmenter):
+        runtime, classes = other.runtime, other.classes(images)
+    else:
+        runtime, classes = "torch", predict_classes(found, size)
     parity = Parity(
         file=name,
+        runtime=runtime,
         logits=((found - expected).abs().max() / expected.abs().max()).item(),
         pixels=(classes != predict_classes(expected, size)).float().mean().item(),
     )
     allowed = REDUCED.get(name, EXACT)
     if not (parity.pixels <= allowed and (name in REDUCED or parity.logits <= EXACT)):
         raise EffiSegError(
-            f"{name}: {parity.pixels:.2%} of the pixels of {len(images)} validation images differ from the trained "
-            f"network's, logits by {parity.logits:.1e} of the largest; at most {allowed:.2%} and {EXACT:.0e} are "
-            "allowed. Nothing was exported; train the row longer, or report this as a fault of the export"
+            f"{name} in {runtime}: {parity.pixels:.2%} of the pixels of {len(images)} validation images differ from "
+            f"the trained network's, logits by {parity.logits:.1e} of the largest; at most {allowed:.2%} and "
+            f"{EXACT:.0e} are allowed. Nothing was exported; train the row longer, or report this as a fault of the "
+            "export"
         )
     return parity
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from effiseg.base.device import device_name
 from effiseg.base.errors import EffiSegError
 from effiseg.data.prepared import Split
-from effiseg.deployment.onnx_file import OnnxSegmenter
+from effiseg.deployment.runtimes import FileSegmenter, OnnxSegmenter, OpenvinoSegmenter, openvino_installed
 from effiseg.deployment.tolerance import EXACT
 from effiseg.evaluation.evaluate import predict_classes
 from effiseg.evaluation.metrics import confusion_matrix, scores
@@ -47,7 +47,7 @@ class Form:
 def forms_of(trained: Path, exported: Path, device: torch.device) -> list[Form]:
     """The forms of the model folder `trained` and of the files that `export_files` wrote, as trained first.
 
-    torch runs on `device`, ONNX Runtime on the CPU.
+    torch runs on `device`, ONNX Runtime and OpenVINO on the CPU; the latter only where it is installed.
     """
     weights, cpu = trained / "model.safetensors", torch.device("cpu")
 
@@ -60,13 +60,16 @@ def forms_of(trained: Path, exported: Path, device: torch.device) -> list[Form]:
     def onnx(name: str) -> Callable[[], nn.Module]:
         return lambda: OnnxSegmenter(exported / name)
 
+    float32 = exported / "model.onnx"
+    openvino = Form("openvino", True, "fp32", float32, cpu, lambda: OpenvinoSegmenter(float32))
     return [
         Form("torch", True, "fp32", weights, device, network),
         Form("torch_deployed", True, "fp32", weights, device, deployed),
         Form("torch_deployed_bf16", False, "bf16", weights, device, lambda: _Bfloat16(deployed())),
-        Form("onnx", True, "fp32", exported / "model.onnx", cpu, onnx("model.onnx")),
+        Form("onnx", True, "fp32", float32, cpu, onnx(float32.name)),
         Form("onnx_fp16", False, "fp16 weights", exported / "model_fp16.onnx", cpu, onnx("model_fp16.onnx")),
         Form("onnx_int8", False, "int8 convolutions", exported / "model_int8.onnx", cpu, onnx("model_int8.onnx")),
+        *([openvino] if openvino_installed() else []),
     ]
 
 
@@ -136,7 +139,7 @@ class _ToClasses(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        if isinstance(self.network, OnnxSegmenter):
+        if isinstance(self.network, FileSegmenter):
             return self.network.classes(images)
         return predict_classes(self.network(images), images.shape[2:])
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
@@ -15,7 +14,6 @@ from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from torch import Tensor, nn
 
-from effiseg.base.errors import EffiSegError
 from effiseg.base.schema import label_type
 from effiseg.deployment.card import Card
 from effiseg.deployment.graph_export import export_onnx
@@ -25,40 +23,6 @@ from effiseg.deployment.graph_export import export_onnx
 # pass over the map.
 QUANTISED = ("Conv",)
 _LAYERS = ("Conv", "Gemm", "MatMul")
-
-
-class OnnxSegmenter(nn.Module):
-    """An ONNX file that EffiSeg exported, in ONNX Runtime on the CPU, with as many threads as torch has."""
-
-    def __init__(self, path: Path) -> None:
-        """Open the file.
-
-        Raises:
-            EffiSegError: it is missing or damaged, or EffiSeg did not write it.
-        """
-        super().__init__()
-        if not path.is_file():
-            raise EffiSegError(f"{path}: not found; write it with `python -m effiseg export RUN`")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        try:
-            self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime raises many kinds
-            reason = " ".join(str(error).split())[:200]
-            raise EffiSegError(f"{path}: ONNX Runtime cannot open it ({reason}); export the row again") from None
-        self.card = Card.from_metadata(self.session.get_modelmeta().custom_metadata_map, str(path))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """RGB pixels uint8 (N, 3, H, W) -> logits (N, classes, H/4, W/4)."""
-        return self._run("logits", images)
-
-    def classes(self, images: Tensor) -> Tensor:
-        """RGB pixels uint8 (N, 3, H, W) -> class map (N, H, W) of `label_type`."""
-        return self._run("classes", images)
-
-    def _run(self, output: str, images: Tensor) -> Tensor:
-        (found,) = self.session.run([output], {"images": images.cpu().numpy()})
-        return torch.from_numpy(found).to(images.device)
 
 
 class _WithClasses(nn.Module):

@@ -10,22 +10,38 @@ from effiseg.base.errors import EffiSegError
 from effiseg.deployment.card import Card, Unexported
 from effiseg.deployment.checkpoint import open_checkpoint, open_folder
 from effiseg.deployment.export import CHECKPOINT
-from effiseg.deployment.onnx_file import OnnxSegmenter
+from effiseg.deployment.runtimes import FileSegmenter, OnnxSegmenter, OpenvinoSegmenter
 from effiseg.models.deployed import deploy
 from effiseg.runs.finished import find_run
 from effiseg.runs.study import open_prepared
 
+RUNTIMES: dict[str, type[FileSegmenter]] = {"onnx": OnnxSegmenter, "openvino": OpenvinoSegmenter}  # of --runtime
 
-def open_model(name: str, device: torch.device) -> tuple[nn.Module, Card | Unexported]:
-    """A network for `device` (ONNX Runtime: the CPU) and its card: uint8 images to logits, in its fastest exact form.
+
+def open_model(name: str, device: torch.device, runtime: str | None = None) -> tuple[nn.Module, Card | Unexported]:
+    """A network for `device` (of ONNX files: the CPU) and its card: uint8 images to logits.
 
     Args:
         name: <row>-<seed> of the study, an exported folder, .onnx file, checkpoint or model folder, or
             models:/<name>@<alias> (or models:/<name>/<version>) of MLflow's registry.
+        runtime: of `RUNTIMES`, what runs an exported folder's model.onnx or an .onnx file. None: torch runs folders,
+            ONNX Runtime files.
 
     Raises:
-        EffiSegError: there is none of that name, or it is damaged or none that EffiSeg wrote.
+        EffiSegError: there is none of that name, it is damaged or none that EffiSeg wrote, or the runtime cannot run it
+            or is not installed.
     """
+    path = Path(name)
+    if runtime and path.is_dir():
+        path /= "model.onnx"
+    if path.suffix == ".onnx":
+        network = RUNTIMES[runtime or "onnx"](path)
+        return network, network.card
+    if runtime:
+        raise EffiSegError(
+            f"--runtime {runtime}: --model {name} is no exported folder or .onnx file; write one with `python -m "
+            "effiseg export RUN`"
+        )
     if name.startswith("models:"):
         # imported late: MLflow costs seconds
         from effiseg.deployment.registry import fetch_registered
@@ -33,10 +49,6 @@ def open_model(name: str, device: torch.device) -> tuple[nn.Module, Card | Unexp
         with fetch_registered(name) as folder:
             model, card = open_checkpoint(folder)
         return deploy(model.to(device)), card
-    path = Path(name)
-    if path.suffix == ".onnx":
-        network = OnnxSegmenter(path)
-        return network, network.card
     if path.is_dir():
         inner = path / CHECKPOINT  # of a whole export
         own, labelled = open_folder(inner if inner.is_dir() else path)

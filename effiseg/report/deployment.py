@@ -35,13 +35,14 @@ COLUMNS = (
 )
 FLOAT32 = {"torch_deployed_bf16": "torch_deployed", "onnx_fp16": "onnx", "onnx_int8": "onnx"}  # in the same runtime
 _NOISE = 0.03  # of a ratio of latencies
-_MARKERS = ("o", "s", "D", "^", "v", "P")
+_MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 
 _EXPLANATION = f"""\
 - `torch`: the network as trained. `torch_deployed`: with all folded that is linear. `torch_deployed_bf16`: that with
   its layers in bfloat16. All three come from one file of weights.
 - `onnx`: the deployed form as a file for ONNX Runtime. `onnx_fp16`: its weights stored in float16, computed in float32.
   `onnx_int8`: its convolutions in 8 bits, calibrated on training images, its other weights stored in float16.
+- `openvino`: the file of `onnx` in OpenVINO, where that was installed when the row was deployed.
 - Latency is from uint8 pixels to the class map of the same size, one image at a time, all forms in turn;
   peak memory is what opening the form and one image add to the process.
 - Pixels changed: the share of the validation split's pixels that are predicted otherwise than by `torch`. A form that

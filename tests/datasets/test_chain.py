@@ -22,10 +22,10 @@ from effiseg.data.label_files import read_label
 from effiseg.data.prepared import Prepared
 from effiseg.deployment.checkpoint import open_checkpoint, write_checkpoint
 from effiseg.deployment.export import export_files
-from effiseg.deployment.onnx_file import OnnxSegmenter
 from effiseg.deployment.predict import predict
 from effiseg.deployment.predictor import Predictor
 from effiseg.deployment.profile import profile
+from effiseg.deployment.runtimes import OnnxSegmenter
 from effiseg.deployment.targets import name_outputs
 from effiseg.evaluation.score import score_row
 from effiseg.intake.init import init

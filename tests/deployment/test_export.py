@@ -13,9 +13,10 @@ from effiseg.base.errors import EffiSegError
 from effiseg.base.schema import Norms
 from effiseg.deployment.checkpoint import open_checkpoint, write_checkpoint
 from effiseg.deployment.export import EXACT, REDUCED, export_files
-from effiseg.deployment.onnx_file import OnnxSegmenter, write_float32, write_int8
+from effiseg.deployment.onnx_file import write_float32, write_int8
 from effiseg.deployment.open import open_model
 from effiseg.deployment.predictor import Predictor
+from effiseg.deployment.runtimes import OnnxSegmenter
 from effiseg.evaluation.evaluate import predict_classes
 from effiseg.models.deployed import deploy
 from effiseg.models.segformer import LABELS_KEY, load_model
@@ -173,7 +174,7 @@ def test_a_file_that_answers_otherwise_is_an_error(card, data, settings, tmp_pat
     odd = network(data, settings)
     odd.mean.add_(60)  # no checkpoint can tell: the configuration says otherwise
 
-    with pytest.raises(EffiSegError, match=r"checkpoint: .*% of the pixels of 5 validation images differ"):
+    with pytest.raises(EffiSegError, match=r"checkpoint in torch: .*% of the pixels of 5 validation images differ"):
         export_files(odd, card, data, tmp_path, calibration=1)
 
 
