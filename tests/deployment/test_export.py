@@ -16,7 +16,7 @@ from effiseg.deployment.export import EXACT, REDUCED, export_files
 from effiseg.deployment.onnx_file import write_float32, write_int8
 from effiseg.deployment.open import open_model
 from effiseg.deployment.predictor import Predictor
-from effiseg.deployment.runtimes import OnnxSegmenter
+from effiseg.deployment.runtimes import OnnxSegmenter, openvino_installed
 from effiseg.evaluation.evaluate import predict_classes
 from effiseg.models.deployed import deploy
 from effiseg.models.segformer import LABELS_KEY, load_model
@@ -46,7 +46,9 @@ def test_the_folder_itself_names_the_model(exported, card):
 
 
 def test_parity_is_told_of_every_file(exported):
-    assert [parity.file for parity in exported.parities] == ["checkpoint", *FILES]
+    expected = [("checkpoint", "torch"), *((name, "ONNX Runtime") for name in FILES)]
+    expected += [("model.onnx", "OpenVINO")] if openvino_installed() else []
+    assert [(parity.file, parity.runtime) for parity in exported.parities] == expected
     for parity in exported.parities:
         assert parity.pixels <= REDUCED.get(parity.file, EXACT)
         if parity.file not in REDUCED:
