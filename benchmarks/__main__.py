@@ -10,6 +10,7 @@ import torch
 from benchmarks.compare import Result, measure, shown, write
 from benchmarks.gpu import GPU_ROWS
 from benchmarks.rows import CPU_ROWS
+from effiseg.deployment.runtimes import INSTALL_OPENVINO, openvino_installed
 
 RESULTS = Path(__file__).with_name("results.csv")
 
@@ -27,6 +28,8 @@ def main() -> None:
     print(shown(results))
     if not torch.cuda.is_available():
         print("\nNo GPU here, so its lines are missing; on a machine with one the same command adds them.")
+    if not openvino_installed():
+        print(f"\nopenvino is not installed, so its lines are missing; `{INSTALL_OPENVINO}` brings them.")
 
 
 if __name__ == "__main__":

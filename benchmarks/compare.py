@@ -14,6 +14,7 @@ from typing import Literal
 import pandas as pd
 import torch
 
+from effiseg.deployment.runtimes import openvino_installed
 from effiseg.report.tables import markdown
 
 UNTIMED = 2  # passes of each way before the first that counts
@@ -86,6 +87,7 @@ def summarise(
     """A line from the paired figures of both ways; the ratio says how many times better ours is."""
     ratios = [b / a if better == "less" else a / b for a, b in zip(ours, other, strict=True)]
     mine, theirs = statistics.median(ours), statistics.median(other)
+    packages = ("torch", "transformers", "onnxruntime", *(("openvino",) if openvino_installed() else ()))
     low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else (None, None, None)
     return Result(
         name=name,
@@ -99,7 +101,7 @@ def summarise(
         ratio_low=low,
         ratio_high=high,
         runs=len(ratios),
-        versions=", ".join(f"{package} {version(package)}" for package in ("torch", "transformers", "onnxruntime")),
+        versions=", ".join(f"{package} {version(package)}" for package in packages),
     )
 
 

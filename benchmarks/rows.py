@@ -33,6 +33,7 @@ from effiseg.base.schema import Model
 from effiseg.data.prepared import Prepared
 from effiseg.deployment.graph_export import export_onnx
 from effiseg.deployment.onnx_file import quantise
+from effiseg.deployment.runtimes import compile_openvino, openvino_installed, read_openvino
 from effiseg.models import Deployed, deploy
 from effiseg.models.segformer import build_model
 from effiseg.preparation.prepare import prepare
@@ -86,6 +87,23 @@ def b0_inference() -> Iterator[Result]:
     stock_session = _session(stock)
     note = f"{note}, ONNX Runtime; other: stock transformers, exported the same way, ONNX Runtime"
     yield _compared("b0_inference_both_onnx", onnx_runtime, lambda: stock_session.run(None, pixels), None, note)
+
+
+@torch.inference_mode()
+def b0_openvino() -> Iterator[Result]:
+    """The deployed baseline in OpenVINO, against stock in torch and against itself in ONNX Runtime."""
+    images, _ = batch(1, IMAGE_SIZE, CPU)
+    stock, deployed = networks(row("baseline").model)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "model.onnx")
+        export_onnx(deployed, file)
+        session, compiled = _opened(file), compile_openvino(read_openvino(file), "logits", IMAGE_SIZE)
+    pixels = {"images": images.numpy()}
+    note = f"{IMAGE}; ours: B0 deployed, OpenVINO"
+    ours, torch_eager = (lambda: compiled(pixels)), (lambda: stock(images))
+    yield _compared("b0_inference_openvino", ours, torch_eager, 5.5, f"{note}; {EAGER}")
+    onnx_runtime, note = (lambda: session.run(None, pixels)), f"{note}; other: the same file, ONNX Runtime"
+    yield _compared("openvino_against_onnx", ours, onnx_runtime, 1.15, note)
 
 
 @torch.inference_mode()
@@ -172,6 +190,7 @@ CPU_ROWS: tuple[Callable[[], Iterator[Result]], ...] = (
     b0_step,
     kd_step,
     b0_inference,
+    *((b0_openvino,) if openvino_installed() else ()),
     b2_inference,
     tanh_linear,
     quantised,

@@ -34,7 +34,8 @@ class FileSegmenter(nn.Module, ABC):
         """Open the file.
 
         Raises:
-            EffiSegError: it is missing or damaged, EffiSeg did not write it, or the runtime is not installed.
+            EffiSegError: it is missing or damaged, EffiSeg did not write it, or the runtime is not installed or not for
+                such a file.
         """
         super().__init__()
         if not path.is_file():
@@ -91,7 +92,10 @@ class OpenvinoSegmenter(FileSegmenter):
     runtime = "OpenVINO"
 
     def _open(self, path: Path) -> Mapping[str, str]:
-        self.model = _import_openvino().Core().read_model(path)
+        self.model = read_openvino(path)
+        if any(each.get_type_name() == "FakeQuantize" for each in self.model.get_ops()):
+            # measured: 9 % of the pixels changed, where ONNX Runtime changes 1 %
+            raise EffiSegError(f"{path}: in 8 bits for ONNX Runtime, expected model.onnx; OpenVINO rounds otherwise")
         self.compiled: dict[tuple[str, tuple[int, ...]], Any] = {}
         return {key: value.astype(str) for key, value in dict(self.model.rt_info).get("framework", {}).items()}
 
@@ -106,6 +110,15 @@ class OpenvinoSegmenter(FileSegmenter):
 def openvino_installed() -> bool:
     """Whether the extra is there."""
     return find_spec("openvino") is not None
+
+
+def read_openvino(path: Path) -> Any:
+    """An ONNX file as a model of OpenVINO's.
+
+    Raises:
+        EffiSegError: OpenVINO is not installed.
+    """
+    return _import_openvino().Core().read_model(path)
 
 
 def compile_openvino(model: Any, output: str, size: tuple[int, ...]) -> Any:

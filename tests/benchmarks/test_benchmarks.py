@@ -114,6 +114,17 @@ def test_the_epoch_of_images_is_measured(small: None, monkeypatch: pytest.Monkey
     assert line.ours > line.other > 0
 
 
+def test_openvino_is_measured_against_both(small: None, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(rows, "IMAGE_SIZE", SIZE)
+    lines = list(rows.b0_openvino())
+    assert [(each.name, each.floor) for each in lines] == [
+        ("b0_inference_openvino", 5.5),
+        ("openvino_against_onnx", 1.15),
+    ]
+    assert "openvino" in lines[0].versions
+
+
 # --- the lines for a GPU, on a CPU ------------------------------------------------------------------------------------
 
 

@@ -97,6 +97,12 @@ def test_it_reports_to_nobody(opened):
     assert sys.modules["openvino_telemetry"] is None
 
 
+def test_it_refuses_what_is_in_8_bits_for_another_runtime(exported):
+    pytest.importorskip("openvino")
+    with pytest.raises(EffiSegError, match=r"model_int8\.onnx: in 8 bits for ONNX Runtime, expected model\.onnx"):
+        OpenvinoSegmenter(exported.folder / "model_int8.onnx")
+
+
 @pytest.mark.parametrize("content", [b"", b"rubbish"])
 def test_a_damaged_file_is_one_clear_error(tmp_path, content):
     pytest.importorskip("openvino")
