@@ -12,6 +12,7 @@ from benchmarks.compare import Result, summarise, time_in_turn, write
 from benchmarks.gpu import gpu_inference, gpu_training
 from benchmarks.rows import networks
 from benchmarks.setting import batch, our_task, row, stock_task, teacher_model
+from effiseg.deployment.runtimes import INSTALL_OPENVINO, openvino_installed
 from effiseg.models import segformer
 
 CPU = torch.device("cpu")
@@ -114,8 +115,8 @@ def test_the_epoch_of_images_is_measured(small: None, monkeypatch: pytest.Monkey
     assert line.ours > line.other > 0
 
 
+@pytest.mark.skipif(not openvino_installed(), reason=f"needs `{INSTALL_OPENVINO}`")
 def test_openvino_is_measured_against_both(small: None, monkeypatch: pytest.MonkeyPatch):
-    pytest.importorskip("openvino")
     monkeypatch.setattr(rows, "IMAGE_SIZE", SIZE)
     lines = list(rows.b0_openvino())
     assert [(each.name, each.floor) for each in lines] == [
