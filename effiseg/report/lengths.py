@@ -5,14 +5,15 @@ from statistics import mean
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
+from matplotlib.ticker import FixedLocator, LogLocator, NullLocator, ScalarFormatter
 
 from effiseg.report.results import BASELINE, Results
 from effiseg.report.style import footer, looks, new_figure
 from effiseg.report.summary import RowSummary, View, average
 from effiseg.report.tables import NONE, Table, interval, number, percent, points
 
-_TICKS = (1, 2, 3, 5)  # times powers of ten, on an axis of lengths
+_TICKS = (1, 2, 3, 5)  # times powers of ten, on an axis of minutes
+_BESIDE = 1.04
 
 
 def lengths(results: Results) -> dict[str, list[str]]:
@@ -94,9 +95,11 @@ def gain_over_length(views: Mapping[str, View]) -> Figure:
                         [place] * len(row.miou), [100 * miou for miou in row.miou], ".", color=look.colour, alpha=0.4
                     )
             if family not in results.baselines:
-                _gain(panels[1], epochs, rows, look.colour)
+                beside = _BESIDE ** len(panels[1].lines)  # so that bars of one length stand side by side
+                _gain(panels[1], [beside * place for place in epochs], rows, look.colour)
         panels[1].axhline(0, color="black", linewidth=1, linestyle="--")
-        _name_axes(panels, split, several=len(views) > 1)
+        trained = {run.info.epochs for rows in lengths(results).values() for row in rows for run in results.of(row)}
+        _name_axes(panels, split, sorted(trained), several=len(views) > 1)
     figure.axes[0].legend(loc="lower right", fontsize=8)
     count = len(first.config.study.seeds)
     footer(figure, first.data, f"mean over {count} seed{'s' if count > 1 else ''}, dots: each; bar: 95 % interval")
@@ -112,11 +115,11 @@ def _gain(axes: Axes, epochs: Sequence[float], rows: Sequence[RowSummary], colou
     axes.plot(epochs, means, "o-", color=colour, markersize=5)
 
 
-def _name_axes(panels: Sequence[Axes], split: str, *, several: bool) -> None:
+def _name_axes(panels: Sequence[Axes], split: str, epochs: Sequence[int], *, several: bool) -> None:
     titles = ("mIoU", "gain over the baseline of that length", "mIoU in equal time")
     for axes, title, label in zip(panels, titles, ("epochs", "epochs", "thread minutes of one training"), strict=True):
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=_TICKS))
+        axes.xaxis.set_major_locator(FixedLocator(epochs) if label == "epochs" else LogLocator(subs=_TICKS))
         axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_title(f"{split}: {title}" if several else title, loc="left")

@@ -120,7 +120,15 @@ def main_table(results: Results, summaries: Sequence[RowSummary]) -> Table:
     for name, metrics in scored.items():
         scores = [percent([value]) for value in (metrics.miou, metrics.miou_quarter, metrics.pixel_accuracy)]
         references.append([f"*{name}*", scores[0], *[NONE] * 3, *scores[1:], *[NONE] * 3])
-    return Table(header, [_main_line(results, row) for row in summaries], references)
+    lines = [_main_line(results, row) for row in summaries]
+    if any(row.reference != BASELINE for row in summaries):  # told where it is not the same for all
+        header.append("against")
+        lines = [
+            [*line, NONE if row.experiment == BASELINE else row.reference]
+            for line, row in zip(lines, summaries, strict=True)
+        ]
+        references = [[*line, NONE] for line in references]
+    return Table(header, lines, references)
 
 
 def _main_line(results: Results, row: RowSummary) -> list[str]:

@@ -41,13 +41,13 @@ stages:
 
 # training locks, checkpoints and ends with its owner by the project's own means
 STAGE = """
-import json, os, signal, sys, time
+import hashlib, json, os, signal, sys, time
 from pathlib import Path
 
 import yaml
 from effiseg.cli import stage as cli
 from effiseg.base.files import whole_folder, write_json
-from effiseg.runs.checkpoints import checkpoints, identity
+from effiseg.runs.checkpoints import checkpoints
 
 def prepare():
     write_json(Path("prepared.json"), {"start": 1})
@@ -55,7 +55,8 @@ def prepare():
 def train(row):
     settings = yaml.safe_load(Path("params.yaml").read_text())["learn"][row]
     value = json.loads(Path("prepared.json").read_text())["start"]
-    with checkpoints(row, identity(settings)) as folder, whole_folder(Path("models", row)) as out:
+    identity = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
+    with checkpoints(row, identity) as folder, whole_folder(Path("models", row)) as out:
         state, step = folder / "COMPLETE", 0
         if state.exists():
             step, value = json.loads(state.read_text())["state"]

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, requires
 
 from packaging.requirements import Requirement
 
-from effiseg.runs.training import NEEDED_BY_MODEL
+from effiseg.runs.tracked_training import NEEDED_BY_MODEL
 
 # the packages behind all modules that loading a registered checkpoint and predicting with it import
 IMPORTS = """
