@@ -51,13 +51,11 @@ def answers(views: Mapping[str, View]) -> list[str]:
     first, *finals = views.values()
     lines = [*answer(*first), *length_answer(*first)]
     for results, summaries in finals:
-        groups = {verdict: [row for row in summaries if row.verdict == verdict] for verdict in _VERDICTS}
-        told = [
-            f"{_VERDICTS[verdict].lower()}: {'; '.join(map(_gain, rows))}" for verdict, rows in groups.items() if rows
-        ]
         levels = [f"the {row.experiment} {percent(row.miou)}" for row in summaries if row.verdict == BASELINE]
-        told += length_answer(results, summaries)
-        lines.append(f"**On {results.split}**, {images_of(results)}: {'. '.join([*levels, *told])}.")
+        lines.append(f"**On {results.split}**, {'; '.join([images_of(results), *levels])}.")
+        groups = {verdict: [row for row in summaries if row.verdict == verdict] for verdict in _VERDICTS}
+        told = [f"{_VERDICTS[verdict]}: {'; '.join(map(_gain, rows))}." for verdict, rows in groups.items() if rows]
+        lines += [f"On {results.split}. {line}" for line in (*told, *length_answer(results, summaries))]
     return lines
 
 
