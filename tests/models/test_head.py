@@ -129,6 +129,7 @@ def test_under_autocast_logits_and_gradients_are_close(heads, training):
     assert_equal_to(gradient, expected_gradient, 0.06)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 def test_compiled_whole_it_gives_the_same_logits_and_gradients(heads, training):
     ours, maps = heads[1].train(training), stage_maps(ODD, torch.float32)

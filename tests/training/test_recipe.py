@@ -71,6 +71,7 @@ def test_a_training_that_was_killed_after_its_last_checkpoint_is_finished_withou
         assert same(weights(cut, which), weights(whole, which))
 
 
+@pytest.mark.slow
 def test_epochs_without_a_score_stand_in_the_history_and_the_last_has_one(train: Train):
     plain, seldom = train(train={"epochs": 3}), train(train={"epochs": 3, "evaluate_every": 2})
     history = seldom.training.history
@@ -110,6 +111,7 @@ def test_the_average_is_scored_and_kept_and_is_not_what_is_trained(train: Train,
     assert averaged.training.history["miou"].iloc[-1] == pytest.approx(scored.scores.miou, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_training_with_an_average_goes_on_where_it_stopped(train: Train):
     settings = {"train": {"ema": 0.9, "epochs": 3, "early_stop": {"patience": 2, "share": 0.2}}}
     whole = train(**settings)
@@ -190,6 +192,7 @@ def test_a_training_by_class_uniform_sampling_repeats_and_differs(train: Train):
 # --- all of it together -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_half_precision_and_accumulation_go_with_a_start_and_its_recipe(train: Train, data: Prepared):
     first = train()
     checkpoint = Checkpoint(first.out / "last/model.safetensors", Source(origin="a run", classes=list(data.classes)))

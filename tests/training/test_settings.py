@@ -166,6 +166,7 @@ def test_fp16_without_a_gpu_is_refused_at_once(train: Train, monkeypatch: pytest
         train(train={"precision": "fp16"})
 
 
+@pytest.mark.slow
 def test_a_compiled_training_writes_the_same_model(train: Train, data: Prepared, monkeypatch: pytest.MonkeyPatch):
     compiled, plain_compile = [], torch.compile
 
