@@ -113,6 +113,7 @@ def test_another_size_is_not_taken_for_the_one_that_the_run_cache_knows(copy: St
     assert np.load(copy.folder / "prepared/train/images.npy", mmap_mode="r").shape[-2:] == (64, 96)
 
 
+@pytest.mark.slow
 def test_an_assistant_learns_from_the_teacher_and_teaches(copy: Study) -> None:
     copy.edit({"study": {"assistant": "kd", "assisted": ["combined"]}})
     assisted = {"distill_assisted@combined-0", "evaluate_assisted@combined-0"}
