@@ -88,6 +88,7 @@ def _check_experiment(file: Path, source: str) -> None:
 
 def _check_data(config: Config) -> None:
     settings, root = config.data, Path(config.data.root)
+    final = list_splits(open_dataset(settings.source), root, settings.final_on)
     if is_generated(settings.root):
         return  # the study makes it
     if not root.is_dir():
@@ -98,7 +99,7 @@ def _check_data(config: Config) -> None:
         )
     listing = list_pairs(settings)
     refuse_missing_weights(settings, listing.dataset)
-    listing.problems += list_splits(listing.dataset, root, settings.final_on).problems
+    listing.problems += final.problems
     if listing.problems:
         raise unusable(settings, listing.problems)
 

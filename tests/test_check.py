@@ -73,6 +73,7 @@ PINNED = "sha256: d6c7d2f8f0e9779b14c43f1363f7ef799ede29d86673f726bf9daa1b5180e6
         ),
         (PINNED, "sha256: " + "e" * 64, f"start.sha256: {TEACHER} (row 'teacher') has d6c7d2f8"),
         ("experiments: [baseline,", "experiments: [nope,", "params.yaml: study.experiments: there is no row"),
+        ("final_on: []", "final_on: [test]", "data set synthetic has no split 'test', only train, val: correct"),
     ],
 )
 def test_what_is_wrong_in_params_is_one_line(project: Path, repository: Path, old: str, new: str, told: str) -> None:
