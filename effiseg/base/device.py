@@ -1,8 +1,10 @@
 """Where the work runs, and how exactly."""
 
 import ctypes
+import os
 import platform
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch.amp import is_autocast_available
@@ -26,6 +28,20 @@ def device_name(device: torch.device) -> str:
 def full_precision(device: torch.device) -> AbstractContextManager[object]:
     """Autocast switched off, which runs matrix products in half precision; a device that knows none is left alone."""
     return torch.autocast(device.type, enabled=False) if is_autocast_available(device.type) else nullcontext()
+
+
+@contextmanager
+def repeatable(device: torch.device) -> Iterator[None]:
+    """On a GPU, work that gives the same digits every time, wherever torch has a way that does; a CPU always does."""
+    if device.type != "cuda":
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first matrix product runs
+    torch.use_deterministic_algorithms(True, warn_only=True)  # the sum of the loss, which no gradient needs, has none
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def keep_freed_memory() -> None:

@@ -9,6 +9,7 @@ from transformers.models.segformer.modeling_segformer import SegformerDecodeHead
 
 from effiseg.base.device import full_precision
 from effiseg.models.draws import drop
+from effiseg.models.upsample import upsample
 
 
 class ExactDecodeHead(SegformerDecodeHead):
@@ -58,7 +59,13 @@ def sum_upsampled(branches: Sequence[Tensor]) -> Tensor:
     total: Tensor | None = None
     for branch in reversed(branches):
         if branch.shape[2:] != size:
-            branch = F.interpolate(branch, size=size, mode="bilinear", align_corners=False)
+            branch = _upsampled(branch, (size[0], size[1]))
         total = branch if total is None else total.add_(branch)
     assert total is not None
     return total
+
+
+def _upsampled(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    if maps.is_cuda and torch.is_grad_enabled():
+        return upsample(maps.contiguous(), size)  # the same digits every time
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)

@@ -19,6 +19,7 @@ from transformers import (
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.utils import logging
 
+from effiseg.base.device import repeatable
 from effiseg.base.errors import EffiSegError
 from effiseg.base.recipe import Train
 from effiseg.data.prepared import Prepared, Split
@@ -152,6 +153,11 @@ class RowTrainer(Trainer):
             **settings,
         )
         return self.optimizer
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """The library's, to the same digits every time."""
+        with repeatable(self.args.device):
+            return super().training_step(*args, **kwargs)
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """The task's loss; sums up each term on the device, without waiting for it.
