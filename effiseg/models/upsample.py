@@ -25,6 +25,6 @@ def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
 def _weights(before: int, after: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """What each of `before` points adds to each of `after` (after, before)."""
     with torch.inference_mode(False):  # what is kept must serve a backward pass, whoever asks first
-        points = torch.eye(before)[None]
+        points = torch.eye(before, dtype=torch.promote_types(dtype, torch.float32))[None]
         lines = F.interpolate(points, size=after, mode="linear", align_corners=False)[0].T
         return lines.to(device, dtype).contiguous()
