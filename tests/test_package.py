@@ -59,7 +59,11 @@ def test_the_wheel_asks_for_the_requirements_as_they_are_pinned(wheel: Path, rep
         repository, "requirements-cluster.in"
     )
     assert [line.split(";")[0] for line in asked if 'extra == "dev"' in line] == _pins(
-        repository, "requirements-cluster.in", "requirements-huggingface.in", "requirements-dev.in"
+        repository,
+        "requirements-cluster.in",
+        "requirements-huggingface.in",
+        "requirements-video.in",
+        "requirements-dev.in",
     )
 
 
