@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from fractions import Fraction
 from pathlib import Path
 
 from effiseg import __version__
@@ -13,6 +14,7 @@ from effiseg.cli.stage_log import STAGE_LOG, stage_times
 from effiseg.data.dataset import open_dataset
 from effiseg.keep import keep
 from effiseg.presets import apply_preset, preset_names
+from effiseg.video.files import ENCODINGS, is_video
 
 MODEL = "<row>-<seed> of the study, a folder of an export or a training, an .onnx file, or models:/NAME@ALIAS"
 
@@ -65,7 +67,7 @@ def main() -> None:
         if arguments.command == "export":
             commands.export(arguments.run, arguments.out)
         elif arguments.command == "predict":
-            commands.predict_pictures(arguments)
+            predict(arguments)
         else:
             commands.register(arguments.row)
 
@@ -76,6 +78,22 @@ def preset(name: str, root: str | None) -> None:
     print("\n".join(changes) if changes else "params.yaml has these settings already")
     if root is None and any(change.startswith("data.source") for change in changes):
         print("data.root is as it was; set it to the folder that holds your data, or give --root")
+
+
+def predict(arguments: argparse.Namespace) -> None:
+    """Predict pictures into a folder; or, where a video is named, frames into a video."""
+    if any(is_video(path) for path in (arguments.out, *map(Path, arguments.pictures))):
+        from effiseg.video.commands import predict_frames
+
+        predict_frames(arguments)
+        return
+    if arguments.fps:
+        raise EffiSegError(
+            f"--fps: of a video, and --out {arguments.out} is a folder; name one ({', '.join(ENCODINGS)})"
+        )
+    from effiseg.deployment.commands import predict_pictures
+
+    predict_pictures(arguments)
 
 
 def report(folder: Path) -> None:
@@ -154,10 +172,13 @@ def _parser() -> argparse.ArgumentParser:
     export = commands.add_parser("export", help="write a finished row as ONNX files and a transformers checkpoint")
     export.add_argument("run", help="<row>-<seed> of the study, for example baseline-0")
     export.add_argument("--out", type=Path, help="the folder to write (exports/<run>)")
-    predict = commands.add_parser("predict", help="colour pictures by a model's answer")
-    predict.add_argument("pictures", nargs="+", help="pictures, folders of pictures, or patterns")
+    predict = commands.add_parser("predict", help="colour pictures, or a video, by a model's answer")
+    predict.add_argument("pictures", nargs="+", help="pictures, folders of pictures, or patterns; or one video")
     predict.add_argument("--model", required=True, help=MODEL)
-    predict.add_argument("--out", type=Path, required=True, help="the folder to write")
+    predict.add_argument(
+        "--out", type=Path, required=True, help=f"the folder to write, or the video ({', '.join(ENCODINGS)})"
+    )
+    predict.add_argument("--fps", type=_fps, help="frames per second of a video that is made of pictures (25)")
     predict.add_argument(
         "--runtime",
         choices=("onnx", "openvino"),
@@ -180,6 +201,16 @@ def _zoom(text: str) -> float:
     if not 1 <= zoom <= 8:
         raise argparse.ArgumentTypeError(f"{text} is not between 1 and 8")
     return zoom
+
+
+def _fps(text: str) -> Fraction:
+    try:
+        rate = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if not 0 < rate <= 1000:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and up to 1000, as 25, 29.97 or 30000/1001")
+    return rate
 
 
 def script() -> None:
