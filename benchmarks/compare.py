@@ -16,6 +16,7 @@ import torch
 
 from effiseg.deployment.runtimes import openvino_installed
 from effiseg.report.tables import markdown
+from effiseg.video.library import av_installed
 
 UNTIMED = 2  # passes of each way before the first that counts
 RUNS = (7, 60)  # fewest and most timed passes of each way
@@ -87,7 +88,8 @@ def summarise(
     """A line from the paired figures of both ways; the ratio says how many times better ours is."""
     ratios = [b / a if better == "less" else a / b for a, b in zip(ours, other, strict=True)]
     mine, theirs = statistics.median(ours), statistics.median(other)
-    packages = ("torch", "transformers", "onnxruntime", *(("openvino",) if openvino_installed() else ()))
+    extras = {"openvino": openvino_installed(), "av": av_installed()}
+    packages = ("torch", "transformers", "onnxruntime", *(name for name, there in extras.items() if there))
     low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else (None, None, None)
     return Result(
         name=name,

@@ -79,12 +79,12 @@ def b0_inference() -> Iterator[Result]:
     """The stock baseline against its deployed form, in torch and in ONNX Runtime."""
     images, _ = batch(1, IMAGE_SIZE, CPU)
     stock, deployed = networks(row("baseline").model)
-    session, pixels = _session(deployed), {"images": images.numpy()}
+    session, pixels = onnx_session(deployed), {"images": images.numpy()}
     note = f"{IMAGE}; ours: B0 deployed"
     torch_eager, onnx_runtime = (lambda: stock(images)), (lambda: session.run(None, pixels))
     yield _compared("b0_inference", lambda: deployed(images), torch_eager, 2.0, f"{note}, torch eager; {EAGER}")
     yield _compared("b0_inference_onnx", onnx_runtime, torch_eager, 4.5, f"{note}, ONNX Runtime; {EAGER}")
-    stock_session = _session(stock)
+    stock_session = onnx_session(stock)
     note = f"{note}, ONNX Runtime; other: stock transformers, exported the same way, ONNX Runtime"
     yield _compared("b0_inference_both_onnx", onnx_runtime, lambda: stock_session.run(None, pixels), None, note)
 
@@ -124,7 +124,7 @@ def tanh_linear() -> Iterator[Result]:
     ours, other = (lambda: linear(images)), (lambda: baseline(images))
     yield _compared("tanh_linear_deployed", ours, other, None, f"{note}, both torch eager")
     pixels = {"images": images.numpy()}
-    sessions = _session(linear), _session(baseline)
+    sessions = onnx_session(linear), onnx_session(baseline)
     ours, other = (lambda: sessions[0].run(None, pixels)), (lambda: sessions[1].run(None, pixels))
     yield _compared("tanh_linear_deployed_onnx", ours, other, None, f"{note}, both ONNX Runtime")
 
@@ -226,7 +226,8 @@ def networks(model: Model) -> tuple[Stock, Deployed]:
     return stock, deploy(built)
 
 
-def _session(network: nn.Module) -> onnxruntime.InferenceSession:
+def onnx_session(network: nn.Module) -> onnxruntime.InferenceSession:
+    """A deployed network, exported and opened in ONNX Runtime with torch's threads."""
     with tempfile.TemporaryDirectory() as folder:
         export_onnx(network, Path(folder, "model.onnx"))
         return _opened(Path(folder, "model.onnx"))

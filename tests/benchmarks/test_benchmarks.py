@@ -7,13 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import compare, gpu, rows, setting
+from benchmarks import compare, gpu, rows, setting, video
 from benchmarks.compare import Result, summarise, time_in_turn, write
 from benchmarks.gpu import gpu_inference, gpu_training
 from benchmarks.rows import networks
 from benchmarks.setting import batch, our_task, row, stock_task, teacher_model
 from effiseg.deployment.runtimes import INSTALL_OPENVINO, openvino_installed
 from effiseg.models import segformer
+from effiseg.video.library import INSTALL_AV, av_installed
 
 CPU = torch.device("cpu")
 SIZE = (32, 64)
@@ -124,6 +125,15 @@ def test_openvino_is_measured_against_both(small: None, monkeypatch: pytest.Monk
         ("openvino_against_onnx", 1.15),
     ]
     assert "openvino" in lines[0].versions
+
+
+@pytest.mark.skipif(not av_installed(), reason=f"needs `{INSTALL_AV}`")
+def test_a_whole_video_is_measured_against_the_network(small: None, monkeypatch: pytest.MonkeyPatch):
+    for name, value in {"FRAMES": 6, "IMAGE_SIZE": (64, 128)}.items():
+        monkeypatch.setattr(video, name, value)
+    [line] = video.video_rate()
+    assert (line.name, line.unit, line.floor) == ("video_rate", "frames/s", 0.85)
+    assert line.ours > 0 and line.other > 0 and "av 18" in line.versions
 
 
 # --- the lines for a GPU, on a CPU ------------------------------------------------------------------------------------
