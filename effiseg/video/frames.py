@@ -1,7 +1,7 @@
 """Frames in: of a video, or of a camera's pictures, upright and in order."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -95,17 +95,18 @@ def open_video(path: Path) -> Iterator[Clip]:
         stream.thread_type = "AUTO"
         rate = stream.average_rate or stream.guessed_rate or RATE
         seconds = Fraction(container.duration or 0, av.time_base)
-        decoded = _decoded(path, container, stream, max(1, round(1 / (rate * stream.time_base))))
-        (first, turned), frames = _with_first(decoded)
-        aspect = Fraction(stream.sample_aspect_ratio or 1)
-        yield Clip(
-            _of_one_size(frame for frame, _ in frames),
-            _size(first),
-            stream.time_base,
-            rate,
-            1 / aspect if abs(turned) == 90 else aspect,
-            stream.frames or round(seconds * rate) or None,
-        )
+        step = max(1, round(1 / (rate * stream.time_base)))
+        with closing(_decoded(path, container, stream, step)) as decoded:  # before the container is
+            (first, turned), frames = _with_first(decoded)
+            aspect = Fraction(stream.sample_aspect_ratio or 1)
+            yield Clip(
+                _of_one_size(frame for frame, _ in frames),
+                _size(first),
+                stream.time_base,
+                rate,
+                1 / aspect if abs(turned) == 90 else aspect,
+                stream.frames or round(seconds * rate) or None,
+            )
 
 
 def _read(pictures: Sequence[Path]) -> Iterator[Frame]:
@@ -116,7 +117,7 @@ def _read(pictures: Sequence[Path]) -> Iterator[Frame]:
             raise EffiSegError(f"{path}: {error}; without it there is no video") from None
 
 
-def _decoded(path: Path, container: Any, stream: Any, step: int) -> Iterator[tuple[Frame, int]]:
+def _decoded(path: Path, container: Any, stream: Any, step: int) -> Generator[tuple[Frame, int], None, None]:
     """Frames, and by how many degrees each was turned against the clock; `step` is a frame's usual time, in ticks."""
     av = import_av()
     count, first, stamp, end = 0, 0, -1, Fraction(0)

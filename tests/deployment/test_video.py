@@ -60,10 +60,13 @@ def encoded(av, path, codec, pixels, pictures):
 
 
 def decoded(path):
+    """A video's frames (H, W, 3), and its codec and frames per second."""
     import av
 
     with av.open(str(path)) as container:
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)], container.streams.video[0]
+        stream = container.streams.video[0]
+        kind = stream.codec_context.name, stream.average_rate
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)], kind
 
 
 def command(monkeypatch, *arguments):
@@ -91,8 +94,8 @@ def test_frames_are_coloured_as_pictures_are(
     assert re.fullmatch(rf"{out}: by {card.name}, {COUNT} frames {told}", capsys.readouterr().out)
     assert [path.name for path in out.parent.iterdir()] == ["out.mkv"]
     command(monkeypatch, *(camera / f"f{i}.png" for i in range(COUNT)), *model, "--out", tmp_path / "pictures")
-    frames, stream = decoded(out)
-    assert len(frames) == COUNT and stream.average_rate == 10
+    frames, kind = decoded(out)
+    assert len(frames) == COUNT and kind == ("ffv1", 10)
     for i, frame in enumerate(frames):
         picture = np.asarray(Image.open(tmp_path / f"pictures/f{i}.png"))[: SIZE[0], : SIZE[1]]  # the legend is below
         np.testing.assert_array_equal(frame, picture)
@@ -109,8 +112,8 @@ def test_options_of_the_network_count_here_too(video, exported, tmp_path, monkey
 def test_h264_shows_the_same_to_the_eye(video, exported, tmp_path, monkeypatch):
     for name in ("a.mp4", "a.mkv"):
         command(monkeypatch, video, "--model", exported.folder / "model.onnx", "--out", tmp_path / name)
-    (lossy, stream), (exact, _) = (decoded(tmp_path / name) for name in ("a.mp4", "a.mkv"))
-    assert (stream.codec_context.name, stream.average_rate) == ("h264", 10)
+    (lossy, kind), (exact, _) = (decoded(tmp_path / name) for name in ("a.mp4", "a.mkv"))
+    assert kind == ("h264", 10)
     assert lossy[0].shape == (44, 62, 3)
     for found, expected in zip(lossy, exact, strict=True):
         assert np.abs(found[: SIZE[0], : SIZE[1]].astype(int) - expected).mean() < 10
@@ -193,9 +196,7 @@ def test_damage_on_the_way_leaves_nothing(installed, camera, exported, tmp_path,
             Image.fromarray(picture if i != 30 else picture[1:]).save(tmp_path / f"in/{i}.png")
         path = tmp_path / "in"
 
-    told = (
-        r"a\.mkv: damaged after \d+ frames" if source == "video" else r"in/30\.png: 61x42, but the first frame is 61x43"
-    )
+    told = {"video": r"a\.mkv: damaged after \d+ frames", "camera": r"in/30\.png: 61x42, but the first frame is 61x43"}
     with pytest.raises(EffiSegError, match=told[source]):
         command(monkeypatch, path, "--model", exported.folder, "--out", tmp_path / "out/a.mp4")
     assert list((tmp_path / "out").iterdir()) == []

@@ -223,8 +223,9 @@ def test_colours_come_back_from_h264(tmp_path):
     _, frames = read(written(tmp_path / "a.mp4", [pixels] * 3))
     found = np.asarray(frames[1].picture)[32, 16::32].astype(int)
     assert np.abs(found - colours).max() <= 4
-    stream = av.open(str(tmp_path / "a.mp4")).streams.video[0]
-    assert (stream.codec_context.colorspace, stream.codec_context.color_range) == (1, 1)  # as players are told
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        context = container.streams.video[0].codec_context
+        assert (context.colorspace, context.color_range) == (1, 1)  # as players are told
 
 
 def test_an_error_while_it_is_written_leaves_nothing(tmp_path):
