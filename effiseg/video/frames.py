@@ -75,8 +75,8 @@ def open_video(path: Path) -> Iterator[Clip]:
     """A video's frames, turned as the file says.
 
     Raises:
-        EffiSegError: `av` is not installed, or the file is no video; in `frames`, it is damaged or cut off, or a frame
-            is of another size than the first.
+        EffiSegError: `av` is not installed, or the file is no video or cut off; in `frames`, it is damaged or cut off,
+            or a frame is of another size than the first.
     """
     av = import_av()
     try:
@@ -92,6 +92,7 @@ def open_video(path: Path) -> Iterator[Clip]:
         if not streams:
             raise EffiSegError(f"{path}: holds no pictures, as of sound alone; give a video")
         stream = streams[0]
+        _check_whole(path, container, stream)
         stream.thread_type = "AUTO"
         rate = stream.average_rate or stream.guessed_rate or RATE
         seconds = Fraction(container.duration or 0, av.time_base)
@@ -107,6 +108,16 @@ def open_video(path: Path) -> Iterator[Clip]:
                 1 / aspect if abs(turned) == 90 else aspect,
                 stream.frames or round(seconds * rate) or None,
             )
+
+
+def _check_whole(path: Path, container: Any, stream: Any) -> None:
+    """Refuse an MP4 that ends before its own index does; ffmpeg itself takes one that is cut between two frames."""
+    if "mp4" not in container.format.name:
+        return
+    ends = [entry.pos + entry.size for entry in stream.index_entries]
+    there = sum(end <= path.stat().st_size for end in ends)
+    if there < len(ends):
+        raise _damaged(path, there, f"the file ends before {len(ends)}, which its index tells")
 
 
 def _read(pictures: Sequence[Path]) -> Iterator[Frame]:

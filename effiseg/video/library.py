@@ -14,7 +14,7 @@ def av_installed() -> bool:
 
 
 def import_av() -> ModuleType:
-    """The library, silent: what it would print beside the bar comes as an error, or is nothing to a user.
+    """The library. It prints nothing of itself: what ffmpeg would say comes as an error, or is nothing to a user.
 
     Raises:
         EffiSegError: it is not installed.
@@ -25,5 +25,4 @@ def import_av() -> ModuleType:
         raise EffiSegError(
             f"videos need av, which is not installed; run `make setup-video`, or elsewhere `{INSTALL_AV}`"
         ) from None
-    av.logging.set_level(av.logging.PANIC)
     return av
