@@ -106,12 +106,11 @@ def test_scores_kept_elsewhere_are_those_of_here(study: Study, bare: Path, tmp_p
     assert "to train baseline-0, kd-0; unpack it there" in home.run(*pack).stdout
     there = unpacked(tmp_path / "it.tar", tmp_path / "elsewhere")
 
-    statuses = []
-    while not statuses or statuses[-1] == os.EX_TEMPFAIL:
-        process = remote(bare, there, "--keep", "kept", "--minutes", "0.2", "--parallel", "2")
+    for minutes in ("0.2", "0.2", "60"):
+        process = remote(bare, there, "--keep", "kept", "--minutes", minutes, "--parallel", "2")
         output, _ = process.communicate(timeout=300)
-        statuses.append(process.returncode)
-    assert statuses[-1] == 0, output
+        assert process.returncode in (0, os.EX_TEMPFAIL), output
+    assert process.returncode == 0, output
     assert "kept: 3 of 3 runs kept; bring it home, and there `python -m effiseg keep DIR --root kept`" in output
     kept = [path for path in (there / "kept").rglob("*") if path.is_file()]
     assert not [path for path in kept if path.suffix in (".safetensors", ".npy", ".zip", ".partial")]
