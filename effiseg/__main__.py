@@ -34,8 +34,7 @@ def main() -> None:
 
         print("\n".join(tell(arguments.file).lines()))
     elif arguments.command == "keep":
-        added = keep(load_config(), Path(), arguments.folder)
-        print(f"{arguments.folder}: " + (f"kept {', '.join(added)}" if added else "has all finished runs already"))
+        keep_runs(arguments.root, arguments.folder)
     elif arguments.command == "pack":
         from effiseg.remote.pack import pack
 
@@ -84,6 +83,14 @@ def report(folder: Path) -> None:
 
     build_report(load_config(folder / PARAMS_FILE), folder, folder)
     print(folder / "index.html")
+
+
+def keep_runs(root: Path, folder: Path) -> None:
+    """Add the finished runs of a study, or of a kept one, to a folder."""
+    if not (root / PARAMS_FILE).exists():
+        raise EffiSegError(f"--root: {root} has no {PARAMS_FILE}; name the folder of a study, or of a kept one")
+    added = keep(load_config(root / PARAMS_FILE), root, folder)
+    print(f"{folder}: " + (f"kept {', '.join(added)}" if added else "has all finished runs already"))
 
 
 def study(address: str) -> None:
@@ -143,6 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     keeping = commands.add_parser("keep", help="add the finished runs to a folder: scores and costs, no weights")
     keeping.add_argument("folder", type=Path, help="made if missing; runs of several machines and days make one study")
+    keeping.add_argument("--root", type=Path, default=Path(), help="where the runs are: a study, or a kept one (here)")
     reporting = commands.add_parser("report", help="write the tables and the page of a folder of kept runs, there")
     reporting.add_argument("folder", type=Path, help="what `keep` filled")
     packing = commands.add_parser("pack", help="write what the study's trainings need on a machine without DVC")
