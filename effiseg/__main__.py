@@ -154,7 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     export = commands.add_parser("export", help="write a finished row as ONNX files and a transformers checkpoint")
     export.add_argument("run", help="<row>-<seed> of the study, for example baseline-0")
     export.add_argument("--out", type=Path, help="the folder to write (exports/<run>, or exports/<run>-<target>)")
-    export.add_argument("--target", choices=("tensorrt",), help="write for this alone, for one size of images")
+    export.add_argument("--target", choices=("tensorrt", "ncnn"), help="write for this alone, for one size of images")
     export.add_argument(
         "--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="of a target's images (that of the training)"
     )
@@ -164,8 +164,8 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--out", type=Path, required=True, help="the folder to write")
     predict.add_argument(
         "--runtime",
-        choices=("onnx", "openvino"),
-        help="what runs an exported folder or .onnx file (else torch runs folders, ONNX Runtime files)",
+        choices=("onnx", "openvino", "ncnn"),
+        help="what runs an exported folder or file (else torch runs a checkpoint, and others what they are for)",
     )
     predict.add_argument(
         "--labels", action="store_true", help="also write labels/: label files with the data set's official ids"

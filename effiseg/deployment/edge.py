@@ -1,6 +1,6 @@
 """A finished row as the files of one target, for one size of images, held against the trained network."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from effiseg.data.prepared import Prepared
 from effiseg.deployment import tensorrt
 from effiseg.deployment.card import Card
 from effiseg.deployment.export import COMPARED, Parity, compare, spread
+from effiseg.deployment.ncnn_file import PARAM, NcnnSegmenter, write_ncnn
 from effiseg.deployment.runtimes import FileSegmenter, OnnxSegmenter
 from effiseg.models.deployed import Deployed, deploy
 from effiseg.models.segformer import Segmenter
@@ -44,6 +45,12 @@ TARGETS = {
         OnnxSegmenter,
         f"in that folder, where TensorRT 10 is: {tensorrt.COMMAND}",
     ),
+    "ncnn": Target(
+        write_ncnn,
+        PARAM,
+        NcnnSegmenter,
+        "in0 takes the pixels as they are (ncnn::Mat::from_pixels, PIXEL_RGB); out0 gives logits on the quarter grid",
+    ),
 }
 
 
@@ -70,6 +77,25 @@ def export_target(
         expected = torch.cat([model(image[None]) for image in images])  # one by one, since the size may be large
     file = chosen.runtime.file
     return compare(file, expected, chosen.runtime(folder / file), images)
+
+
+def export_at_sizes(
+    model: Segmenter, card: Card, data: Prepared, folder: Path, target: str, sizes: Iterable[Sequence[int]]
+) -> None:
+    """Write a target's files for several sizes (H, W) into folders of their own below `folder`, see `at_size`.
+
+    Raises:
+        EffiSegError: as `export_target` has it.
+    """
+    for height, width in sizes:
+        inner = at_size(folder, (height, width))
+        inner.mkdir(parents=True)
+        export_target(model, card, data, inner, target, (height, width))
+
+
+def at_size(folder: Path, size: Sequence[int]) -> Path:
+    """The folder of the files for images of one size (H, W)."""
+    return folder / f"{size[0]}x{size[1]}"
 
 
 def _scaled(images: Tensor, size: tuple[int, int]) -> Tensor:
