@@ -62,7 +62,7 @@ def main() -> None:
         from effiseg.deployment import commands
 
         if arguments.command == "export":
-            commands.export(arguments.run, arguments.out)
+            commands.export(arguments.run, arguments.out, arguments.target, arguments.size and tuple(arguments.size))
         elif arguments.command == "predict":
             commands.predict_pictures(arguments)
         else:
@@ -161,15 +161,19 @@ def _parser() -> argparse.ArgumentParser:
     times.add_argument("--since", default="", metavar="TIME", help="began then or later, as in 2030-12-31T23:59:59")
     export = commands.add_parser("export", help="write a finished row as ONNX files and a transformers checkpoint")
     export.add_argument("run", help="<row>-<seed> of the study, for example baseline-0")
-    export.add_argument("--out", type=Path, help="the folder to write (exports/<run>)")
+    export.add_argument("--out", type=Path, help="the folder to write (exports/<run>, or exports/<run>-<target>)")
+    export.add_argument("--target", choices=("tensorrt", "ncnn"), help="write for this alone, for one size of images")
+    export.add_argument(
+        "--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="of a target's images (that of the training)"
+    )
     predict = commands.add_parser("predict", help="colour pictures by a model's answer")
     predict.add_argument("pictures", nargs="+", help="pictures, folders of pictures, or patterns")
     predict.add_argument("--model", required=True, help=MODEL)
     predict.add_argument("--out", type=Path, required=True, help="the folder to write")
     predict.add_argument(
         "--runtime",
-        choices=("onnx", "openvino"),
-        help="what runs an exported folder or .onnx file (else torch runs folders, ONNX Runtime files)",
+        choices=("onnx", "openvino", "ncnn"),
+        help="what runs an exported folder or file (else torch runs a checkpoint, and others what they are for)",
     )
     predict.add_argument(
         "--labels", action="store_true", help="also write labels/: label files with the data set's official ids"
