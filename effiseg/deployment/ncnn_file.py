@@ -25,7 +25,7 @@ from effiseg.base.files import write_json
 from effiseg.deployment.card import PREFIX, Card
 from effiseg.deployment.runtimes import FileSegmenter
 from effiseg.evaluation.evaluate import predict_classes
-from effiseg.models.deployed import Deployed, _Block
+from effiseg.models.deployed import Block, Deployed
 from effiseg.models.folding import Affine
 
 PARAM, WEIGHTS, CARD_FILE = "model.ncnn.param", "model.ncnn.bin", "card.json"
@@ -76,7 +76,7 @@ def write_ncnn(network: Deployed, folder: Path, card: Card) -> None:
 def _traced(network: Deployed, size: tuple[int, int]) -> torch.jit.ScriptModule:
     own = copy.deepcopy(network)
     for module in own.modules():
-        if isinstance(module, _Block):
+        if isinstance(module, Block):
             module._attend = partial(_attend, module)  # type: ignore[method-assign]
         elif isinstance(module, Affine):
             module.forward = partial(_affine, module)  # type: ignore[method-assign]
@@ -91,7 +91,7 @@ def _affine(affine: Affine, x: Tensor) -> Tensor:
     return x * affine.scale + affine.shift
 
 
-def _attend(block: _Block, x: Tensor) -> Tensor:
+def _attend(block: Block, x: Tensor) -> Tensor:
     """A deployed block's attention on (1, H, W, C), keys and values parted along the channels.
 
     pnnx cannot part them along a first axis as the block does: "unbind along batch axis 0 is not supported".
