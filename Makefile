@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 ACTIVATE = . .venv/bin/activate
 WITH_CLUSTER = tests/cluster tests/deploy tests/benchmarks
 
-.PHONY: setup setup-cluster setup-huggingface setup-openvino setup-video study test test-all test-studies test-cluster test-units bench lint docs lock
+.PHONY: setup setup-cluster setup-huggingface setup-openvino setup-ncnn setup-video study test test-all test-studies test-cluster test-units bench lint docs lock
 
 setup: .venv/.setup .venv/bin/effiseg  ## .venv with what the study needs
 
@@ -15,6 +15,9 @@ setup-huggingface: .venv/.setup requirements-huggingface.txt  ## and what `pytho
 
 setup-openvino: .venv/.setup requirements-openvino.txt  ## and what the form `openvino` needs on top
 	@$(ACTIVATE) && pip install --quiet --disable-pip-version-check -r requirements-openvino.txt
+
+setup-ncnn: .venv/.setup requirements-ncnn.txt  ## and what the target and form `ncnn` need on top
+	@$(ACTIVATE) && pip install --quiet --disable-pip-version-check -r requirements-ncnn.txt
 
 setup-video: .venv/.setup requirements-video.txt  ## and what `predict` of videos needs on top
 	@$(ACTIVATE) && pip install --quiet --disable-pip-version-check -r requirements-video.txt
@@ -53,7 +56,8 @@ lock: .venv/.dev  ## resolve requirements*.in into requirements*.txt
 	    pip-compile --quiet --upgrade --strip-extras --no-annotate --no-emit-index-url --no-emit-find-links \
 	      --output-file $$1.txt $$(printf '%s.in ' $$*) && sed -i 's/^\(torch==[0-9.]*\)+.*/\1/' $$1.txt; } && \
 	  compile requirements && compile requirements-cluster requirements && compile requirements-huggingface requirements && \
-	  compile requirements-openvino requirements && compile requirements-video requirements && \
+	  compile requirements-openvino requirements && compile requirements-ncnn requirements && \
+	  compile requirements-video requirements && \
 	  compile requirements-dev requirements-cluster requirements-huggingface requirements-video requirements && \
 	  compile requirements-docs
 

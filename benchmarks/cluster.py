@@ -10,6 +10,7 @@ import argparse
 import csv
 import io
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -114,7 +115,11 @@ def sleeping_rows(rows: int, workers: int, seconds: float) -> None:
     finally:
         cluster.shutdown()
     ideal = rows * seconds / workers
-    cost = f"a stage costs {1000 * driver / rows:.0f} ms of the driver, {everything / rows:.2f} s of processors in all"
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    cost = (
+        f"a stage costs {1000 * driver / rows:.0f} ms of the driver, {everything / rows:.2f} s of processors in all; "
+        f"{memory:.0f} MB of the driver at its peak"
+    )
     note = f"{rows} rows of {seconds:g} s on {workers} workers, ideal {ideal:.0f} s; {cost}; ratio to ideal"
     _tell(f"sleep_{rows}", rows, wall, wall / ideal if ideal else float("nan"), note)
 

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -116,41 +116,42 @@ def b2_inference() -> Iterator[Result]:
 
 
 @torch.inference_mode()
-def tanh_linear() -> Iterator[Result]:
-    """Two rows in their deployed forms: whether DyT and DyL are faster than LayerNorm."""
+def norms() -> Iterator[Result]:
+    """Deployed rows against the deployed baseline: whether DyT and DyL, and BatchNorm, are faster than LayerNorm."""
     images, _ = batch(1, IMAGE_SIZE, CPU)
-    linear, baseline = (deploy(build_model(row(name).model, CLASSES)) for name in ("tanh_linear", "baseline"))
-    note = f"{IMAGE}; ours: `tanh_linear` deployed, other: `baseline` deployed"
-    ours, other = (lambda: linear(images)), (lambda: baseline(images))
-    yield _compared("tanh_linear_deployed", ours, other, None, f"{note}, both torch eager")
-    pixels = {"images": images.numpy()}
-    sessions = onnx_session(linear), onnx_session(baseline)
-    ours, other = (lambda: sessions[0].run(None, pixels)), (lambda: sessions[1].run(None, pixels))
-    yield _compared("tanh_linear_deployed_onnx", ours, other, None, f"{note}, both ONNX Runtime")
+    pixels, baseline = {"images": images.numpy()}, _deployed("baseline")
+    session = onnx_session(baseline)
+    for name in ("tanh_linear", "batchnorm"):
+        deployed = _deployed(name)
+        note = f"{IMAGE}; ours: `{name}` deployed, other: `baseline` deployed"
+        ours, other = (lambda network=deployed: network(images)), (lambda: baseline(images))
+        yield _compared(f"{name}_deployed", ours, other, None, f"{note}, both torch eager")
+        own = onnx_session(deployed)
+        ours, other = (lambda own=own: own.run(None, pixels)), (lambda: session.run(None, pixels))
+        yield _compared(f"{name}_deployed_onnx", ours, other, None, f"{note}, both ONNX Runtime")
 
 
 def quantised() -> Iterator[Result]:
-    """Which operators of the deployed baseline pay in 8 bits."""
+    """Which operators of the deployed baseline pay in 8 bits, and what they pay in a network without LayerNorms."""
+    convolutions, products = ["Conv"], ["Gemm", "MatMul"]
+    kinds = {"convolutions": convolutions, "products": products, "both": [*convolutions, *products]}
+    yield from _in_8_bits("baseline", {f"int8_{kind}": operators for kind, operators in kinds.items()})
+    yield from _in_8_bits("batchnorm", {"int8_batchnorm": convolutions})
+
+
+def _in_8_bits(name: str, lines: Mapping[str, list[str]]) -> Iterator[Result]:
     images, _ = batch(1, IMAGE_SIZE, CPU)
-    _, deployed = networks(row("baseline").model)
-    kinds = {"convolutions": ["Conv"], "products": ["Gemm", "MatMul"], "both": ["Conv", "Gemm", "MatMul"]}
+    pixels = {"images": images.numpy()}
+    note = f"one image of {IMAGE_SIZE[0]}x{IMAGE_SIZE[1]}, uint8 pixels to logits, `{name}` deployed, ONNX Runtime"
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "model.onnx")
-        export_onnx(deployed, source)
-        sessions = {"float32": _opened(source)}
-        for kind, operators in kinds.items():
-            quantise(source, Path(folder, f"{kind}.onnx"), images.numpy(), operators)
-            sessions[kind] = _opened(Path(folder, f"{kind}.onnx"))
-    pixels = {"images": images.numpy()}
-    note = f"one image of {IMAGE_SIZE[0]}x{IMAGE_SIZE[1]}, uint8 pixels to logits, B0 deployed, ONNX Runtime; "
-    for kind, operators in kinds.items():
-        ours, other = (
-            (lambda kind=kind: sessions[kind].run(None, pixels)),
-            lambda: sessions["float32"].run(None, pixels),
-        )
-        yield _compared(
-            f"int8_{kind}", ours, other, None, f"{note}ours: {', '.join(operators)} in int8; other: float32"
-        )
+        export_onnx(_deployed(name), source)
+        float32 = _opened(source)
+        for line, operators in lines.items():
+            quantise(source, Path(folder, f"{line}.onnx"), images.numpy(), operators)
+            int8 = _opened(Path(folder, f"{line}.onnx"))
+            ours, other = (lambda int8=int8: int8.run(None, pixels)), (lambda: float32.run(None, pixels))
+            yield _compared(line, ours, other, None, f"{note}; ours: {', '.join(operators)} in int8; other: float32")
 
 
 def data() -> Iterator[Result]:
@@ -192,7 +193,7 @@ CPU_ROWS: tuple[Callable[[], Iterator[Result]], ...] = (
     b0_inference,
     *((b0_openvino,) if openvino_installed() else ()),
     b2_inference,
-    tanh_linear,
+    norms,
     quantised,
     data,
     evaluation,
@@ -224,6 +225,10 @@ def networks(model: Model) -> tuple[Stock, Deployed]:
     stock = Stock(model, CLASSES).eval()
     stock.network.load_state_dict(built.network.state_dict())
     return stock, deploy(built)
+
+
+def _deployed(name: str) -> Deployed:
+    return deploy(build_model(row(name).model, CLASSES))
 
 
 def onnx_session(network: nn.Module) -> onnxruntime.InferenceSession:

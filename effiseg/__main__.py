@@ -36,8 +36,7 @@ def main() -> None:
 
         print("\n".join(tell(arguments.file).lines()))
     elif arguments.command == "keep":
-        added = keep(load_config(), Path(), arguments.folder)
-        print(f"{arguments.folder}: " + (f"kept {', '.join(added)}" if added else "has all finished runs already"))
+        keep_runs(arguments.root, arguments.folder)
     elif arguments.command == "pack":
         from effiseg.remote.pack import pack
 
@@ -65,7 +64,7 @@ def main() -> None:
         from effiseg.deployment import commands
 
         if arguments.command == "export":
-            commands.export(arguments.run, arguments.out)
+            commands.export(arguments.run, arguments.out, arguments.target, arguments.size and tuple(arguments.size))
         elif arguments.command == "predict":
             predict(arguments)
         else:
@@ -102,6 +101,14 @@ def report(folder: Path) -> None:
 
     build_report(load_config(folder / PARAMS_FILE), folder, folder)
     print(folder / "index.html")
+
+
+def keep_runs(root: Path, folder: Path) -> None:
+    """Add the finished runs of a study, or of a kept one, to a folder."""
+    if not (root / PARAMS_FILE).exists():
+        raise EffiSegError(f"--root: {root} has no {PARAMS_FILE}; name the folder of a study, or of a kept one")
+    added = keep(load_config(root / PARAMS_FILE), root, folder)
+    print(f"{folder}: " + (f"kept {', '.join(added)}" if added else "has all finished runs already"))
 
 
 def study(address: str) -> None:
@@ -161,6 +168,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     keeping = commands.add_parser("keep", help="add the finished runs to a folder: scores and costs, no weights")
     keeping.add_argument("folder", type=Path, help="made if missing; runs of several machines and days make one study")
+    keeping.add_argument("--root", type=Path, default=Path(), help="where the runs are: a study, or a kept one (here)")
     reporting = commands.add_parser("report", help="write the tables and the page of a folder of kept runs, there")
     reporting.add_argument("folder", type=Path, help="what `keep` filled")
     packing = commands.add_parser("pack", help="write what the study's trainings need on a machine without DVC")
@@ -171,7 +179,11 @@ def _parser() -> argparse.ArgumentParser:
     times.add_argument("--since", default="", metavar="TIME", help="began then or later, as in 2030-12-31T23:59:59")
     export = commands.add_parser("export", help="write a finished row as ONNX files and a transformers checkpoint")
     export.add_argument("run", help="<row>-<seed> of the study, for example baseline-0")
-    export.add_argument("--out", type=Path, help="the folder to write (exports/<run>)")
+    export.add_argument("--out", type=Path, help="the folder to write (exports/<run>, or exports/<run>-<target>)")
+    export.add_argument("--target", choices=("tensorrt", "ncnn"), help="write for this alone, for one size of images")
+    export.add_argument(
+        "--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="of a target's images (that of the training)"
+    )
     predict = commands.add_parser("predict", help="colour pictures, or a video, by a model's answer")
     predict.add_argument("pictures", nargs="+", help="pictures, folders of pictures, or patterns; or one video")
     predict.add_argument("--model", required=True, help=MODEL)
@@ -181,8 +193,8 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--fps", type=_fps, help="frames per second of a video that is made of pictures (25)")
     predict.add_argument(
         "--runtime",
-        choices=("onnx", "openvino"),
-        help="what runs an exported folder or .onnx file (else torch runs folders, ONNX Runtime files)",
+        choices=("onnx", "openvino", "ncnn"),
+        help="what runs an exported folder or file (else torch runs a checkpoint, and others what they are for)",
     )
     predict.add_argument(
         "--labels", action="store_true", help="also write labels/: label files with the data set's official ids"

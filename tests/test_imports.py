@@ -13,6 +13,7 @@ import pytest
     [
         ("effiseg.__main__", {"torch", "transformers", "mlflow"}),  # of `check`, which begins every study
         ("effiseg.remote.command", {"torch", "transformers", "mlflow", "dvc"}),
+        ("effiseg.keep", {"torch", "transformers", "mlflow", "dvc"}),
         ("effiseg.runs.training", {"mlflow", "dvc"}),
         ("stages.synthesize", {"torch", "transformers"}),
         ("stages.rows", {"torch", "transformers"}),

@@ -1,5 +1,6 @@
 """Finished runs of several folders as one study."""
 
+import hashlib
 import re
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from effiseg.base.errors import EffiSegError
 from effiseg.base.files import write_json
 from effiseg.keep import keep
 from effiseg.report.build import build_report
+from effiseg.runs.identity import identity_of
 from effiseg.runs.places import Place
 from tests.pipeline.study import environment
 from tests.report.conftest import REPOSITORY, Study, make_study  # noqa: F401  # a fixture
@@ -154,6 +156,104 @@ def test_other_data_and_no_run_at_all_are_refused(whole: Path, tmp_path_factory)
     assert_refused(whole, folder, "no run of the study is finished; run `dvc repro` first")
 
 
+def test_a_kept_study_is_kept_again_as_it_was(whole: Path, tmp_path_factory) -> None:
+    scratch = tmp_path_factory.mktemp("kept")
+    for profile in whole.glob("runs/*/profile.json"):
+        profile.unlink()  # as on a machine without DVC
+    parts = {"a": [2], "b": [0, 1]}
+    halves = [kept(scratch / name, without(whole, scratch / f"of {name}", parts[name])) for name in parts]
+    merged = kept(scratch / "merged", *halves)
+    assert files(merged) == files(kept(scratch / "at once", whole))
+    build_report(load_config(merged / "params.yaml"), merged, merged)
+    assert "No row was profiled" in (merged / "comparison.md").read_text()
+
+
+def test_only_the_named_runs_are_kept_and_none_begins_a_study(whole: Path, tmp_path_factory) -> None:
+    folder = tmp_path_factory.mktemp("kept") / "all"
+    config = load_config(whole / "params.yaml")
+    assert keep(config, whole, folder, []) == []
+    assert load_config(folder / "params.yaml").runs() == config.runs()
+    assert keep(config, whole, folder, ["kd-1", "tanh-0", "of another study-0"]) == ["tanh-0", "kd-1"]
+
+
+def test_whatever_cuts_it_off_leaves_a_study_that_is_gone_on_with(
+    whole: Path, tmp_path_factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path_factory.mktemp("kept")
+    folder, config = scratch / "all", load_config(whole / "params.yaml")
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", cut_off_at("kd-0/history.csv", shutil.copyfile))
+        with pytest.raises(KeyboardInterrupt):
+            keep(config, whole, folder)
+    build_report(load_config(folder / "params.yaml"), folder, folder)
+    (line,) = [each for each in (folder / "summary.csv").read_text().splitlines() if each.startswith("kd,")]
+    assert line.endswith(",0 1 2,val")
+    assert keep(config, whole, folder) == ["kd-0", "kd-1", "kd-2"]
+    names = files(kept(scratch / "at once", whole))
+    assert {name: content for name, content in files(folder).items() if name in names} == names
+
+
+def cut_off_at(name: str, copyfile: Any) -> Any:
+    def copy(source: Path, target: Path) -> None:
+        if str(source).endswith(name):
+            raise KeyboardInterrupt
+        copyfile(source, target)
+
+    return copy
+
+
+def test_the_folder_itself_and_one_without_floors_are_refused(whole: Path, tmp_path_factory) -> None:
+    assert_refused(
+        whole, whole / "runs" / "..", r"runs/\.\.: is to be filled, and is what .*--root\); name two folders"
+    )
+    (whole / "floors.json").unlink()
+    assert_refused(whole, tmp_path_factory.mktemp("kept") / "all", r"floors\.json: not found, and a kept study has it")
+
+
+def test_settings_that_were_edited_after_the_training_are_refused(whole: Path, tmp_path_factory) -> None:
+    folder = tmp_path_factory.mktemp("kept") / "all"
+    content = load_config(whole / "params.yaml").model_dump(mode="json")
+    content["train"]["epochs"] = 9
+    write_params(whole, content)
+    told = r"rows/baseline\.json: baseline\.train\.epochs is 7, and 9 in .*params\.yaml, which was edited since; take"
+    assert_refused(whole, folder, told)
+    (whole / "rows/baseline.json").unlink()
+    assert_refused(whole, folder, r"rows/baseline\.json: not found, though .*params\.yaml has the row; run `dvc repro`")
+
+
+def test_weights_of_other_settings_are_refused_where_they_lie(whole: Path, tmp_path_factory) -> None:
+    folder = tmp_path_factory.mktemp("kept") / "all"
+    config = load_config(whole / "params.yaml")
+    place = Place("kd", 1, whole)
+    place.model.mkdir()
+    told = r"runs/kd-1/record\.json: trained with other settings than .*params\.yaml has, .*; train kd-1 again"
+    assert_refused(whole, folder, told)
+    stage = {"deps": [locked(whole, "rows/kd.json")], "outs": [locked(whole, "runs/kd-1/record.json")]}
+    YAML().dump({"stages": {"distill@kd-1": stage}}, whole / "dvc.lock")
+    keep(config, whole, folder, ["kd-1"])  # DVC takes it as of these settings: the code has changed since
+    study = Study(whole, config)
+    record = study.read("runs/kd-1/record.json")
+    digests = {key: record[key] for key in ("data_digest", "teacher_digest", "start_digest")}
+    study.change("runs/kd-1/record.json", identity="f" * 16)  # of no settings, and not what DVC has seen
+    assert_refused(whole, folder, told)
+    study.change("runs/kd-1/record.json", identity=identity_of(config, config.row("kd"), 1, digests))
+    keep(config, whole, folder, ["kd-1"])
+
+
+def locked(root: Path, name: str) -> dict[str, str]:
+    return {"path": name, "hash": "md5", "md5": hashlib.md5((root / name).read_bytes()).hexdigest()}
+
+
+def test_a_student_of_a_teacher_that_was_trained_since_is_refused(whole: Path, tmp_path_factory) -> None:
+    study = Study(whole, load_config(whole / "params.yaml"))
+    study.change("runs/teacher-0/record.json", weights_digest="e" * 64)
+    assert_refused(
+        whole,
+        tmp_path_factory.mktemp("kept") / "all",
+        r"runs/kd-0/record\.json: teacher_digest is \w{12}, and e{12} in .*: teacher-0 has been trained since",
+    )
+
+
 def assert_refused(root: Path, folder: Path, told: str) -> None:
     before = files(folder)
     with pytest.raises(EffiSegError, match=told):
@@ -162,9 +262,10 @@ def assert_refused(root: Path, folder: Path, told: str) -> None:
 
 
 def test_the_commands(whole: Path, tmp_path_factory) -> None:
-    folder = tmp_path_factory.mktemp("kept") / "all"
+    folder, merged = (tmp_path_factory.mktemp("kept") / name for name in ("all", "merged"))
     for arguments, told in (
         (["keep", str(folder)], f"{folder}: kept teacher-0, "),
+        (["keep", str(merged), "--root", str(folder)], f"{merged}: kept teacher-0, "),
         (["report", str(folder)], "index.html"),
     ):
         ran = subprocess.run(

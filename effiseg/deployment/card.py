@@ -68,10 +68,14 @@ class Card(Labelled):
         """<experiment>-<seed>."""
         return f"{self.experiment}-{self.seed}"
 
-    def to_metadata(self) -> dict[str, str]:
-        """The fields as ONNX keeps them: text by key, each value in JSON; and plainly what other programs look for."""
+    def plain(self) -> dict[str, Any]:
+        """The fields as JSON has them; and plainly what other programs look for: source, classes and colours."""
         plain = {"source": self.source, "classes": self.classes, "colours": self.space.colours}
-        return {f"{PREFIX}{key}": json.dumps(value) for key, value in (self.model_dump(mode="json") | plain).items()}
+        return self.model_dump(mode="json") | plain
+
+    def to_metadata(self) -> dict[str, str]:
+        """What `plain` gives as ONNX keeps it: text by key, each value in JSON."""
+        return {f"{PREFIX}{key}": json.dumps(value) for key, value in self.plain().items()}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str], origin: str) -> Self:

@@ -8,6 +8,7 @@ from effiseg.base.config import load_config
 from effiseg.base.device import choose_device
 from effiseg.base.errors import EffiSegError
 from effiseg.base.files import whole_folder
+from effiseg.deployment.edge import TARGETS, export_target
 from effiseg.deployment.export import CHECKPOINT, export_files
 from effiseg.deployment.open import open_model
 from effiseg.deployment.predict import predict, told_miou, told_problems
@@ -17,28 +18,42 @@ from effiseg.runs.finished import best_run, find_run
 from effiseg.runs.study import open_prepared
 
 
-def export(name: str, out: Path | None) -> None:
+def export(name: str, out: Path | None, target: str | None = None, size: tuple[int, int] | None = None) -> None:
     """Write the files of one finished row, all of them or none, and say how close each is to the trained network.
 
+    Args:
+        target: one of `TARGETS`, whose files alone are written; None: a checkpoint and ONNX files of free size.
+        size: (H, W) of the images that a target's files take; None: that of the training.
+
     Raises:
-        EffiSegError: there is no such row, `out` holds something else, or a file does not answer as the row does.
+        EffiSegError: there is no such row, `out` holds something else, a size is given without a target, or a file
+            cannot be made or does not answer as the row does.
     """
+    if size and not target:
+        raise EffiSegError("--size: only with --target, since model.onnx takes images of any size")
     config = load_config()
     data = open_prepared(config)
     run = find_run(config, data, name)
-    folder = out or Path("exports", run.name)
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / CHECKPOINT).is_dir()):
-        raise EffiSegError(f"--out {folder}: exists and is no earlier export; give a new folder")
+    folder = out or Path("exports", f"{run.name}-{target}" if target else run.name)
+    mark = TARGETS[target].mark if target else CHECKPOINT
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / mark).exists()):
+        kind = f" for {target}" if target else ""
+        raise EffiSegError(f"--out {folder}: exists and is no earlier export{kind}; give a new folder")
     with whole_folder(folder) as partial:
-        parities = export_files(run.load(), run.card, data, partial, calibration=config.deploy.calibration)
+        if target:
+            parities = [export_target(run.load(), run.card, data, partial, target, size)]
+        else:
+            parities = export_files(run.load(), run.card, data, partial, calibration=config.deploy.calibration)
     print(f"{folder}: {run.name}, mIoU {100 * run.card.miou:.2f} on the validation split of {data.source}")
     for parity in parities:
-        path = folder / parity.file
-        size = sum(file.stat().st_size for file in ([path] if path.is_file() else path.iterdir())) / 1e6
+        path = folder if target else folder / parity.file
+        stored = sum(file.stat().st_size for file in ([path] if path.is_file() else path.iterdir())) / 1e6
         print(
-            f"  {parity.file} in {parity.runtime}: {size:.1f} MB, {parity.pixels:.3%} of validation pixels differ from "
-            "the trained network"
+            f"  {parity.file} in {parity.runtime}: {stored:.1f} MB, {parity.pixels:.3%} of validation pixels differ "
+            "from the trained network"
         )
+    if target:
+        print(f"  {TARGETS[target].hint}")
 
 
 def predict_pictures(arguments: argparse.Namespace) -> None:

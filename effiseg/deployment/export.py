@@ -62,23 +62,33 @@ def export_files(
         CHECKPOINT: lambda path: write_checkpoint(model, path, card),
         float32.name: lambda path: write_float32(deploy(model), path, card, graphs=graphs),
         "model_fp16.onnx": lambda path: write_half_stored(float32, path, card),
-        "model_int8.onnx": lambda path: write_int8(float32, path, card, _spread(data.train, calibration)),
+        "model_int8.onnx": lambda path: write_int8(float32, path, card, spread(data.train, calibration)),
     }
-    images = torch.from_numpy(_spread(data.val, COMPARED))
+    images = torch.from_numpy(spread(data.val, COMPARED))
     with torch.inference_mode():
         expected = model(images)
     parities = []
     for name, write in writers.items():
         write(folder / name)
         other = open_checkpoint(folder / name)[0] if name == CHECKPOINT else OnnxSegmenter(folder / name)
-        parities.append(_compare(name, expected, other, images))
+        parities.append(compare(name, expected, other, images))
     if openvino_installed():
-        parities.append(_compare(float32.name, expected, OpenvinoSegmenter(float32), images))
+        parities.append(compare(float32.name, expected, OpenvinoSegmenter(float32), images))
     return parities
 
 
 @torch.inference_mode()
-def _compare(name: str, expected: Tensor, other: nn.Module, images: Tensor) -> Parity:
+def compare(name: str, expected: Tensor, other: nn.Module, images: Tensor) -> Parity:
+    """How far a file's answers are from the trained network's.
+
+    Args:
+        expected: the trained network's logits (N, classes, H/4, W/4) for the images.
+        other: what the file is opened as.
+        images: uint8 (N, 3, H, W).
+
+    Raises:
+        EffiSegError: farther than its tolerance.
+    """
     found = other(images)
     size = images.shape[2:]
     if isinstance(other, FileSegmenter):
@@ -102,7 +112,7 @@ def _compare(name: str, expected: Tensor, other: nn.Module, images: Tensor) -> P
     return parity
 
 
-def _spread(split: Split, count: int) -> NDArray[np.uint8]:
+def spread(split: Split, count: int) -> NDArray[np.uint8]:
     """At most `count` images (N, 3, H, W), evenly spread over the split."""
     indices = np.unique(np.linspace(0, len(split) - 1, count).round().astype(np.int64))
     images, _ = split.read(indices.tolist())

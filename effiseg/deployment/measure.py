@@ -16,6 +16,8 @@ from tqdm import tqdm
 from effiseg.base.device import device_name
 from effiseg.base.errors import EffiSegError
 from effiseg.data.prepared import Split
+from effiseg.deployment.edge import at_size
+from effiseg.deployment.ncnn_file import NcnnSegmenter
 from effiseg.deployment.runtimes import FileSegmenter, OnnxSegmenter, OpenvinoSegmenter, openvino_installed
 from effiseg.deployment.tolerance import EXACT
 from effiseg.evaluation.evaluate import predict_classes
@@ -32,7 +34,7 @@ class Form:
 
     Attributes:
         exact: whether it claims the trained network's predictions.
-        file: what it is stored in.
+        file: what it is stored in, a file or a folder.
         open: reads the file; gives images on `device` -> logits.
     """
 
@@ -47,7 +49,8 @@ class Form:
 def forms_of(trained: Path, exported: Path, device: torch.device) -> list[Form]:
     """The forms of the model folder `trained` and of the files that `export_files` wrote, as trained first.
 
-    torch runs on `device`, ONNX Runtime and OpenVINO on the CPU; the latter only where it is installed.
+    torch runs on `device`, all others on the CPU; OpenVINO only where it is installed, ncnn only where
+    `export_at_sizes` wrote `exported`/ncnn.
     """
     weights, cpu = trained / "model.safetensors", torch.device("cpu")
 
@@ -61,6 +64,8 @@ def forms_of(trained: Path, exported: Path, device: torch.device) -> list[Form]:
         return lambda: OnnxSegmenter(exported / name)
 
     float32 = exported / "model.onnx"
+    ncnn = exported / "ncnn"
+    sizes = sorted(ncnn.iterdir()) if ncnn.is_dir() else []  # of one file as large as of the other
     openvino = Form("openvino", True, "fp32", float32, cpu, lambda: OpenvinoSegmenter(float32))
     return [
         Form("torch", True, "fp32", weights, device, network),
@@ -70,6 +75,7 @@ def forms_of(trained: Path, exported: Path, device: torch.device) -> list[Form]:
         Form("onnx_fp16", False, "fp16 weights", exported / "model_fp16.onnx", cpu, onnx("model_fp16.onnx")),
         Form("onnx_int8", False, "int8 convolutions", exported / "model_int8.onnx", cpu, onnx("model_int8.onnx")),
         *([openvino] if openvino_installed() else []),
+        *([Form("ncnn", True, "fp32", sizes[0], cpu, lambda: _AtSizes(ncnn))] if sizes else []),
     ]
 
 
@@ -99,7 +105,7 @@ def measure_forms(
             "precision": form.precision,
             "device": device_name(form.device),
             "threads": torch.get_num_threads(),
-            "size_mb": form.file.stat().st_size / 1e6,
+            "size_mb": _stored(form.file) / 1e6,
             "latency_ms": 1e3 * float(np.median(seconds[form.name])),
             "latency_p95_ms": 1e3 * float(np.percentile(seconds[form.name], 95)),
             "fps": 1 / float(np.median(seconds[form.name])),
@@ -131,6 +137,28 @@ class _Bfloat16(nn.Module):
         return logits.float()
 
 
+class _AtSizes(nn.Module):
+    """A form whose files take images of one size each; they are opened when the first such images come."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+        self.opened: dict[torch.Size, FileSegmenter] = {}
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self._for(images)(images)
+        return logits
+
+    def classes(self, images: Tensor) -> Tensor:
+        return self._for(images).classes(images)
+
+    def _for(self, images: Tensor) -> FileSegmenter:
+        size = images.shape[2:]
+        if size not in self.opened:
+            self.opened[size] = NcnnSegmenter(at_size(self.folder, size) / NcnnSegmenter.file)
+        return self.opened[size]
+
+
 class _ToClasses(nn.Module):
     """A network that answers with the class map at the images' size."""
 
@@ -139,7 +167,7 @@ class _ToClasses(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        if isinstance(self.network, FileSegmenter):
+        if isinstance(self.network, FileSegmenter | _AtSizes):
             return self.network.classes(images)
         return predict_classes(self.network(images), images.shape[2:])
 
@@ -217,6 +245,11 @@ def _opened(form: Form, size: Sequence[int]) -> tuple[nn.Module, float]:
     network = form.open()
     _ToClasses(network)(image)
     return network, (_resident_peak_kb() - before_kb) / 1024
+
+
+def _stored(path: Path) -> int:
+    """Bytes of a file, or of a folder's files."""
+    return sum(file.stat().st_size for file in ([path] if path.is_file() else path.iterdir()))
 
 
 def _synchronise(device: torch.device) -> None:

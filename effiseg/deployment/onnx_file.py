@@ -23,19 +23,25 @@ from effiseg.deployment.graph_export import export_onnx
 # pass over the map.
 QUANTISED = ("Conv",)
 _LAYERS = ("Conv", "Gemm", "MatMul")
+OUTPUTS = ("classes", "logits")
 
 
 class _WithClasses(nn.Module):
-    """Class map at the images' own size, and the logits that it comes from."""
+    """Class map at the images' own size, and the logits that it comes from.
 
-    def __init__(self, network: nn.Module) -> None:
+    Args:
+        labels: the class map's type; None: `label_type`.
+    """
+
+    def __init__(self, network: nn.Module, labels: torch.dtype | None = None) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.labels = network, labels
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.network(images)
         upsampled = F.interpolate(logits, size=images.shape[2:], mode="bilinear", align_corners=False)
-        return upsampled.argmax(dim=1).to(getattr(torch, label_type(logits.shape[1]))), logits
+        labels = self.labels or getattr(torch, label_type(logits.shape[1]))
+        return upsampled.argmax(dim=1).to(labels), logits
 
 
 def write_float32(network: nn.Module, path: Path, card: Card, *, graphs: Path | None = None) -> None:
@@ -48,7 +54,16 @@ def write_float32(network: nn.Module, path: Path, card: Card, *, graphs: Path | 
         network: uint8 images to logits, on the CPU; best a deployed form.
         graphs: as `export_onnx` takes it.
     """
-    export_onnx(_WithClasses(network).eval(), path, ("classes", "logits"), graphs=graphs)
+    export_onnx(_WithClasses(network).eval(), path, OUTPUTS, graphs=graphs)
+    _save(onnx.load(path), path, card)
+
+
+def write_fixed(network: nn.Module, path: Path, card: Card) -> None:
+    """Write one self-contained file for one image of `card.size` at a time.
+
+    As `write_float32` has it, but `images` (1, 3, H, W) and `classes` int32.
+    """
+    export_onnx(_WithClasses(network, torch.int32).eval(), path, OUTPUTS, size=card.size)
     _save(onnx.load(path), path, card)
 
 

@@ -1,4 +1,4 @@
-"""Exported ONNX files as networks: in ONNX Runtime, or in OpenVINO where that is installed."""
+"""Exported files as networks: ONNX files in ONNX Runtime, or in OpenVINO where that is installed."""
 
 import sys
 from abc import ABC, abstractmethod
@@ -21,14 +21,16 @@ INSTALL_OPENVINO = "pip install openvino==2026.4.0"  # as requirements-openvino.
 
 
 class FileSegmenter(nn.Module, ABC):
-    """An ONNX file that EffiSeg exported, in a runtime on the CPU, with as many threads as torch has.
+    """A file that EffiSeg exported, in a runtime on the CPU, with as many threads as torch has.
 
     Attributes:
         runtime: its name for people.
+        file: what it opens of an exported folder.
         card: what the file says about itself.
     """
 
     runtime: ClassVar[str]
+    file: ClassVar[str] = "model.onnx"
 
     def __init__(self, path: Path) -> None:
         """Open the file.
@@ -78,10 +80,13 @@ class OnnxSegmenter(FileSegmenter):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.is_single = self.session.get_inputs()[0].shape[0] == 1  # a file for a device
         metadata: Mapping[str, str] = self.session.get_modelmeta().custom_metadata_map
         return metadata
 
     def _run(self, output: str, images: NDArray[np.uint8]) -> NDArray[Any]:
+        if self.is_single and len(images) > 1:
+            return np.concatenate([self._run(output, image[None]) for image in images])
         found: list[NDArray[Any]] = self.session.run([output], {"images": images})
         return found[0]
 

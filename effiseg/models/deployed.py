@@ -111,7 +111,7 @@ class _Stage(nn.Module):
         dtype = stage.layer_norm.weight.dtype
         # piece by piece: the whole network in float64 would be twice as large as the trained one
         self.embed = _PatchEmbedding(stage.patch_embeddings, gain).to(dtype)
-        blocks = [_Block(block) for block in stage.blocks]
+        blocks = [Block(block) for block in stage.blocks]
         self.is_folded = isinstance(norm.core, nn.Identity)
         if self.is_folded:
             last = blocks[-1].narrow
@@ -161,7 +161,7 @@ class _PatchEmbedding(nn.Module):
         return embedding
 
 
-class _Block(nn.Module):
+class Block(nn.Module):
     """A transformer block on (N, H, W, C)."""
 
     def __init__(self, block: SegformerLayer) -> None:

@@ -19,8 +19,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument("runs", nargs="*", metavar="RUN", help="<row>-<seed>: only these, and what they read")
     parser.add_argument("--minutes", type=_minutes, default=math.inf, help="end after so many, with what is done")
     parser.add_argument("--parallel", type=_count, default=1, metavar="N", help="trainings at once (1)")
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs.tar"), help="the archive for `effiseg unpack` (runs.tar)"
+    home = parser.add_mutually_exclusive_group()
+    home.add_argument("--out", type=Path, default=Path("runs.tar"), help="the archive for `effiseg unpack` (runs.tar)")
+    home.add_argument(
+        "--keep",
+        type=Path,
+        metavar="FOLDER",
+        help="in place of an archive of weights: score each run too, and add its scores to this folder, for `effiseg "
+        "keep DIR --root FOLDER`",
     )
     return parser.parse_args()
 

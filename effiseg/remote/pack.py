@@ -7,12 +7,13 @@ from effiseg.base.config import PARAMS_FILE, Config
 from effiseg.base.errors import EffiSegError
 from effiseg.cli.git import git_commit
 from effiseg.cluster.graph import Graph, read_graph
+from effiseg.keep import LOCK, SCORES, scored_on
 from effiseg.remote.archive import write_archive
 from effiseg.remote.host import PACKAGES, PACKED, this_host
 from effiseg.remote.packages import package_files
 from effiseg.remote.plan import identity_at, planned
 from effiseg.runs.checkpoints import checkpoint_folder, exclusive, kept_checkpoint
-from effiseg.runs.places import PREPARED, ROWS, STARTS, STARTS_FILE, Place
+from effiseg.runs.places import FINALS, FLOORS, PREPARED, ROWS, STARTS, STARTS_FILE, Place
 from effiseg.runs.study import open_prepared
 
 BEFORE = ("prepare", "rows", "fetch")  # the stages whose outputs a training reads
@@ -22,15 +23,15 @@ CODE = Path(__file__).parents[1]
 def pack(config: Config, archive: Path) -> list[str]:
     """Write the archive: one folder of the archive's name with code, settings, data, first weights and packages.
 
-    What DVC takes as trained is not trained there; of these the runs that others read go along. So do the checkpoints
-    of trainings that have begun here.
+    What DVC takes as trained is not trained there; of these the runs that others read go along, with their scores as
+    far as there are any. So do the checkpoints of trainings that have begun here, and what runs are scored on there.
 
     Returns:
         The runs that are left to train.
 
     Raises:
-        EffiSegError: `prepare`, `rows` and `fetch` have not run, all is trained, several processes are to train a
-            row, one trains now, or the archive cannot be written.
+        EffiSegError: `prepare`, `prepare_final`, `rows` or `fetch` has not run, all is trained, several processes
+            are to train a row, one trains now, or the archive cannot be written.
     """
     if archive.suffix != ".tar":
         raise EffiSegError(f"{archive}: expected a name that ends in .tar")
@@ -40,9 +41,11 @@ def pack(config: Config, archive: Path) -> list[str]:
             "it to python"
         )
     graph, plan = read_graph(), planned(config)
-    stale = [name for name in BEFORE if name in graph.doubtful()]
+    finals = [FINALS / split for split in config.data.final_on]
+    before = (*BEFORE, *(maker(graph, folder) for folder in finals))
+    stale = [name for name in before if name in graph.doubtful()]
     if stale:
-        raise EffiSegError(f"not up to date: {', '.join(stale)}; run `dvc repro {' '.join(BEFORE)}` first")
+        raise EffiSegError(f"not up to date: {', '.join(stale)}; run `dvc repro {' '.join(before)}` first")
     trained = trained_here(graph, plan)
     left = [name for name in plan if name not in trained]
     if not left:
@@ -50,12 +53,13 @@ def pack(config: Config, archive: Path) -> list[str]:
     data, read = open_prepared(config), {name for run in left for name in plan[run]}
     files = {f"effiseg/{path.relative_to(CODE)}": path for path in _files(CODE)}
     files |= {f"{PACKAGES}/{name}": path for name, path in package_files().items()}
-    for folder in (PREPARED, ROWS, STARTS):
+    for folder in (PREPARED, ROWS, STARTS, *finals):
         files |= {str(path): path for path in _files(folder)}
-    files |= {str(path): path for path in (PARAMS_FILE, STARTS_FILE)}
+    files |= {str(path): path for path in (PARAMS_FILE, LOCK, STARTS_FILE, FLOORS)}
     for place in (Place.of(name) for name in trained if name in read):
-        scores = [place.metrics] if is_current(graph, place.metrics) else []
-        files |= {str(path): path for path in (*_files(place.model), place.record, *scores)}
+        current = [each for each in scored_on(place, config.data.final_on) if is_current(graph, each.metrics)]
+        scores = [path for each in current for path in (each.metrics, *(each.scores / name for name in SCORES))]
+        files |= {str(path): path for path in (*_files(place.model), place.record, place.history, *scores)}
     with ExitStack() as locks:
         for name in (name for name in left if trained.issuperset(plan[name])):
             folder = checkpoint_folder(name, identity_at(config, Place.of(name), data.digest))

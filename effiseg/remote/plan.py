@@ -1,6 +1,7 @@
 """Which runs a study has, what each reads of others, and which are done."""
 
 from effiseg.base.config import Config
+from effiseg.keep import scored_on
 from effiseg.runs.identity import digests_of, identity_of, weights_digest
 from effiseg.runs.places import Place
 from effiseg.runs.records import RunRecord, read_record
@@ -29,6 +30,13 @@ def is_trained(config: Config, place: Place, data_digest: str) -> bool:
     if not (place.model.is_dir() and place.record.is_file()):
         return False
     return read_record(place.record, RunRecord).identity == identity_at(config, place, data_digest)
+
+
+def to_score(config: Config, place: Place, everywhere: bool) -> list[Place]:
+    """Where the run is scored there: a teacher on the validation split, or `everywhere` every run on every split."""
+    if everywhere:
+        return scored_on(place, config.data.final_on)
+    return [place] if place.row in config.study.teachers else []
 
 
 def _read_by(config: Config, row: str) -> tuple[str, ...]:

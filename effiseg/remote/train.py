@@ -18,7 +18,8 @@ from effiseg.base.errors import EffiSegError
 from effiseg.cli.owner import GRACE_SECONDS, OWNER
 from effiseg.cli.progress import PROGRESS
 from effiseg.cluster.watch import last_error
-from effiseg.remote.plan import is_trained
+from effiseg.keep import is_scored, keep, refuse_edited
+from effiseg.remote.plan import is_trained, to_score
 from effiseg.runs.checkpoints import CKPT
 from effiseg.runs.places import Place
 
@@ -49,15 +50,15 @@ def alone() -> Iterator[Path]:
 class Worker:
     """The process of one training, and its bar."""
 
-    def __init__(self, name: str, slot: int, parallel: int, until: float, lock: Path) -> None:
-        """Start it; the arguments are those of `Trainings.run`. slot: the line of its bar."""
+    def __init__(self, name: str, slot: int, parallel: int, until: float, lock: Path, *options: str) -> None:
+        """Start it; the arguments are those of `Trainings.run`. slot: the line of its bar. options: of the process."""
         self.name, self.log, self.progress = name, LOGS / f"{name}.log", CKPT / f"{name}.progress.json"
         self.log.parent.mkdir(exist_ok=True)
         self.progress.unlink(missing_ok=True)
         variables = {OWNER: str(lock.resolve()), PROGRESS: str(self.progress.resolve()), "TQDM_MININTERVAL": "20"}
         if parallel > 1:
             variables["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", str(max(1, _processors() // parallel)))
-        command = [sys.executable, "-m", "effiseg.remote.worker", name, "--until", str(until)]
+        command = [sys.executable, "-m", "effiseg.remote.worker", name, "--until", str(until), *options]
         with self.log.open("wb") as file:
             # in a session of its own: Ctrl-C is for the command, which then ends its trainings
             self.process = subprocess.Popen(
@@ -96,6 +97,7 @@ class Trainings:
     """What is to be trained, and what became of it.
 
     Attributes:
+        config, plan, folder: as they were given.
         states: of each run: done | waiting | running | unfinished | failed | not run.
     """
 
@@ -106,24 +108,29 @@ class Trainings:
         plan: Mapping[str, tuple[str, ...]],
         packed: Mapping[str, Any],
         wanted: Sequence[str],
+        folder: Path | None = None,
     ) -> None:
-        """Args: wanted: names of runs; what they read is trained too."""
-        self.plan = plan
+        """What is done already, and what waits.
+
+        Args:
+            wanted: names of runs; what they read is trained too.
+            folder: in which each run is kept as it ends, see `effiseg.keep`; all are scored then.
+        """
+        self.config, self.plan, self.folder = config, plan, folder
         chosen = set(wanted)
         for name in reversed(list(plan)):  # what is read comes before
             chosen.update(plan[name] if name in chosen else ())
         self.states: dict[str, str] = {}
         for name in (name for name in plan if name in chosen):
-            self.states[name] = "done" if self._is_done(config, data_digest, packed, Place.of(name)) else "waiting"
+            self.states[name] = "done" if self._is_done(data_digest, packed, Place.of(name)) else "waiting"
 
-    def _is_done(self, config: Config, data_digest: str, packed: Mapping[str, Any], place: Place) -> bool:
+    def _is_done(self, data_digest: str, packed: Mapping[str, Any], place: Place) -> bool:
+        is_scored_here = all(map(is_scored, to_score(self.config, place, bool(self.folder))))
         if place.name in packed["trained"]:
-            # of what was trained at home lies here what others read
-            return place.row not in config.study.teachers or not place.model.exists() or place.metrics.exists()
+            return is_scored_here or not place.model.exists()  # of what was trained at home lies here what others read
         if any(self.states[name] != "done" for name in self.plan[place.name]):
             return False
-        scored = place.row not in config.study.teachers or place.metrics.exists()
-        return scored and is_trained(config, place, data_digest)
+        return is_scored_here and is_trained(self.config, place, data_digest)
 
     def run(self, parallel: int, until: float, lock: Path) -> None:
         """Train until all is done, or until the time is over; whatever ends this, no process is left.
@@ -132,13 +139,21 @@ class Trainings:
             parallel: trainings at once.
             until: seconds since the epoch.
             lock: a file that is locked while this process lives.
+
+        Raises:
+            EffiSegError: the study cannot be kept in the folder; nothing is trained then.
         """
+        if self.folder:
+            for planned in self.states:
+                refuse_edited(self.config, Place.of(planned))
+            _keep(self.config, self.folder, self.named("done"))
         workers: dict[int, Worker] = {}
+        options = ["--everywhere"] if self.folder else []
         try:
             while True:
                 for slot in (slot for slot in range(parallel) if slot not in workers):
                     if time.time() < until and (name := self._next()):
-                        workers[slot] = Worker(name, slot, parallel, until, lock)
+                        workers[slot] = Worker(name, slot, parallel, until, lock, *options)
                         self.states[name] = "running"
                 if not workers:
                     return
@@ -162,8 +177,14 @@ class Trainings:
 
     def _take(self, worker: Worker) -> None:
         self.states[worker.name] = {0: "done", os.EX_TEMPFAIL: "unfinished"}.get(worker.end(), "failed")
-        if self.states[worker.name] == "failed":
-            tqdm.write(f"{worker.name} failed: {worker.reason()}", file=sys.stderr)
+        reason = worker.reason() if self.states[worker.name] == "failed" else ""
+        if self.folder and self.states[worker.name] == "done":
+            try:
+                _keep(self.config, self.folder, [worker.name])
+            except EffiSegError as error:
+                self.states[worker.name], reason = "failed", str(error)
+        if reason:
+            tqdm.write(f"{worker.name} failed: {reason}", file=sys.stderr)
 
     def named(self, *states: str) -> list[str]:
         """The runs in these states."""
@@ -172,6 +193,13 @@ class Trainings:
     def told(self) -> list[str]:
         """A line for each state in which there are runs."""
         return [f"{state}: {', '.join(self.named(state))}" for state in dict.fromkeys(self.states.values())]
+
+
+def _keep(config: Config, folder: Path, names: Sequence[str]) -> None:
+    try:
+        keep(config, Path(), folder, names)
+    except OSError as error:
+        raise EffiSegError(f"{folder}: cannot be written ({error}); mend that, or give another place") from None
 
 
 def _processors() -> int:

@@ -1,6 +1,5 @@
 """`effiseg unpack`: what another machine has trained, as results of this folder."""
 
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,7 +14,7 @@ from effiseg.base.files import whole_folder, write_text
 from effiseg.base.origins import digest
 from effiseg.cluster.graph import Graph, read_graph
 from effiseg.data.prepared import Prepared
-from effiseg.keep import differences
+from effiseg.keep import row_differences
 from effiseg.remote.archive import read_archive
 from effiseg.remote.bring import BROUGHT, Brought
 from effiseg.remote.pack import maker, trained_here
@@ -132,9 +131,7 @@ def _checked(config: Config, data: Prepared, name: str, root: Path, brought: Bro
 
     digests = digests_of(config, row, data.digest, weights)
     identity = identity_of(config, row, place.seed, digests)
-    settings = json.loads((root / ROWS / f"{row.name}.json").read_text(encoding="utf-8"))
-    used = json.loads(json.dumps(row.used()))  # as a file holds them
-    for key, found, expected in differences(settings, used, row.name):
+    for key, found, expected in row_differences(config, there):
         raise EffiSegError(f"{name}: trained with {key} {found}, here it is {expected}; unpack where they are the same")
     arrival = Arrival(place, there, digests, identity)
     if name in brought.begun:

@@ -59,7 +59,8 @@ def _collected(config: Config, root: Path, data: Prepared, split: str, scored: P
         _check_teacher(run, found.get(config.teacher_of(run.experiment) or ("", 0)))
     profiles: dict[str, list[Profile]] = defaultdict(list)
     for run in found.values():
-        profiles[run.experiment].append(_read_profile(config, run.place))
+        if run.place.profile.exists():  # a machine without DVC makes none
+            profiles[run.experiment].append(_read_profile(config, run.place))
     return Results(
         config=config,
         data=scored or data,

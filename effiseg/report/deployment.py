@@ -43,6 +43,7 @@ _EXPLANATION = f"""\
 - `onnx`: the deployed form as a file for ONNX Runtime. `onnx_fp16`: its weights stored in float16, computed in float32.
   `onnx_int8`: its convolutions in 8 bits, calibrated on training images, its other weights stored in float16.
 - `openvino`: the file of `onnx` in OpenVINO, where that was installed when the row was deployed.
+- `ncnn`: the deployed form in float32 for ncnn, a file for each size of images, where that was installed too.
 - Latency is from uint8 pixels to the class map of the same size, one image at a time, all forms in turn;
   peak memory is what opening the form and one image add to the process.
 - Pixels changed: the share of the validation split's pixels that are predicted otherwise than by `torch`. A form that

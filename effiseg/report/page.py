@@ -120,7 +120,7 @@ def _paper(results: Results) -> list[str]:
 
 
 def _machines(results: Results) -> str:
-    return ", ".join(dict.fromkeys(profile.device for profile in results.profiles.values()))
+    return ", ".join(dict.fromkeys(profile.device for profile in results.profiles.values())) or "no machine yet"
 
 
 def _absent(results: Results) -> str:

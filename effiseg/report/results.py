@@ -92,7 +92,7 @@ class Results:
         runs: in the order of params.yaml, seed by seed.
         missing: (row, seed) of the study without a result: they failed, or were not run.
         teachers: the runs of study.teachers; empty in a study without any.
-        profiles: by row, teachers too; the speeds of rows of one architecture are pooled.
+        profiles: by row, teachers too, of those that were profiled; the speeds of rows of one architecture are pooled.
         split: that is scored; `held_out` where training images are.
         finals: the same of each split of data.final_on that a run was scored on.
     """

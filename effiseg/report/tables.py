@@ -41,6 +41,7 @@ COLUMNS = (
     "fps_deployed",
     "latency_deployed_ms",
 )
+COUNTS = ("params_m", "gmacs", "gmacs_paper", "gmacs_exact", "gmacs_deployed")
 NONE = "–"
 
 
@@ -91,7 +92,7 @@ def _costs(results: Results, profile: Profile | None) -> dict[str, object]:
     if profile is None:
         return {}
     return {
-        **profile.model_dump(include={"params_m", "gmacs", "gmacs_paper", "gmacs_exact", "gmacs_deployed"}),
+        **profile.model_dump(include=set(COUNTS)),
         **_headline_speed(results, profile, "trained").model_dump(exclude={"form", "size"}),
         "fps_deployed": _headline_speed(results, profile, "deployed").fps,
         "latency_deployed_ms": _headline_speed(results, profile, "deployed").latency_ms,
@@ -171,18 +172,12 @@ def class_table(results: Results) -> Table:
 
 
 def cost_table(results: Results) -> Table:
-    """Parameters and multiply-adds per row."""
+    """Parameters and multiply-adds per row; none where it was not profiled."""
     header = ["row", "params (M)", "GMACs", "GMACs, paper's count", "GMACs, as trained", "GMACs, deployed"]
-    lines = []
-    for name, profile in _all_profiles(results).items():
-        counts = (
-            profile.params_m,
-            profile.gmacs,
-            profile.gmacs_paper,
-            profile.gmacs_exact,
-            profile.gmacs_deployed,
-        )
-        lines.append([name, *(number(count) for count in counts)])
+    lines = [
+        [name, *(number(getattr(profile, key)) if profile else NONE for key in COUNTS)]
+        for name, profile in _all_profiles(results).items()
+    ]
     return Table(header, lines)
 
 
@@ -199,15 +194,15 @@ def _speed_table(results: Results, size: list[int]) -> Table:
         name = "as trained" if form == "trained" else form
         header += [f"FPS, {name}", f"latency, {name} (ms)", f"p95, {name} (ms)"]
     lines = [
-        [name, *(cell for form in FORMS for cell in _speed_cells(profile.at(size, form)))]
+        [name, *(cell for form in FORMS for cell in _speed_cells(profile.at(size, form) if profile else None))]
         for name, profile in _all_profiles(results).items()
     ]
     return Table(header, lines)
 
 
-def _all_profiles(results: Results) -> dict[str, Profile]:
-    rows = {name: results.profiles[name] for name in results.experiments}
-    return rows | {f"*{run.experiment}*": results.profiles[run.experiment] for run in results.teachers}
+def _all_profiles(results: Results) -> dict[str, Profile | None]:
+    rows = {name: results.profiles.get(name) for name in results.experiments}
+    return rows | {f"*{run.experiment}*": results.profiles.get(run.experiment) for run in results.teachers}
 
 
 def _speed_cells(speed: Speed | None) -> list[str]:

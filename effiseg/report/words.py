@@ -138,6 +138,8 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]
 def cost_notes(results: Results) -> str:
     """What the counts and speeds are of, and where they were measured."""
     machines = dict.fromkeys(f"{profile.device}, {profile.precision}" for profile in results.profiles.values())
+    if not machines:
+        return "No row was profiled: its parameters, multiply-adds and speed are not known."
     return (
         f"Multiply-adds are of one image at {dimensions(results.config.profile.size)}. GMACs: with attention; "
         "the paper's count leaves attention out. Both stand for the published order of operations; what really runs is "

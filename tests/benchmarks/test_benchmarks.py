@@ -136,6 +136,17 @@ def test_a_whole_video_is_measured_against_the_network(small: None, monkeypatch:
     assert line.ours > 0 and line.other > 0 and "av 18" in line.versions
 
 
+def test_norms_and_8_bits_are_measured_on_deployed_files(small: None, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(rows, "IMAGE_SIZE", SIZE)
+    lines = {each.name: each.note for each in (*rows.norms(), *rows.quantised())}
+    assert list(lines) == [
+        "tanh_linear_deployed", "tanh_linear_deployed_onnx", "batchnorm_deployed", "batchnorm_deployed_onnx",
+        "int8_convolutions", "int8_products", "int8_both", "int8_batchnorm",
+    ]  # fmt: skip
+    assert "other: `baseline` deployed, both ONNX Runtime" in lines["batchnorm_deployed_onnx"]
+    assert "`batchnorm` deployed, ONNX Runtime; ours: Conv in int8" in lines["int8_batchnorm"]
+
+
 # --- the lines for a GPU, on a CPU ------------------------------------------------------------------------------------
 
 

@@ -56,7 +56,9 @@ def test_the_command_installs_what_the_extra_pins(repository):
 @pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize("name", ["mine-3", "models:/mine@best"])
 def test_a_runtime_for_what_is_no_exported_file_is_refused(runtime, name):
-    with pytest.raises(EffiSegError, match=f"--runtime {runtime}: --model {name} is no exported folder or .onnx file"):
+    kind = RUNTIMES[runtime].file.rpartition(".")[2]
+    message = rf"--runtime {runtime}: --model {name} is no exported folder or \.{kind} file"
+    with pytest.raises(EffiSegError, match=message):
         open_model(name, CPU, runtime)
 
 

@@ -48,6 +48,12 @@ def checkpoints(folder: Path) -> list[Path]:
     return list(folder.glob(".ckpt/*/checkpoint-*/COMPLETE"))
 
 
+def unpacked(archive: Path, folder: Path) -> Path:
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder, filter="data")
+    return folder / archive.stem
+
+
 def test_a_study_trained_elsewhere_is_the_same(study: Study, bare: Path, tmp_path: Path) -> None:
     home, plain = study.copy(tmp_path / "at home"), study.copy(tmp_path / "plain")
     for each in (home, plain):
@@ -55,9 +61,7 @@ def test_a_study_trained_elsewhere_is_the_same(study: Study, bare: Path, tmp_pat
         each.dvc("repro", "rows")
     told = home.run(sys.executable, "-m", "effiseg", "pack", str(tmp_path / "it goes.tar"))
     assert "to train teacher-0, baseline-0, kd-0; unpack it there" in told.stdout
-    with tarfile.open(tmp_path / "it goes.tar") as tar:
-        tar.extractall(tmp_path / "elsewhere", filter="data")
-    there = tmp_path / "elsewhere/it goes"
+    there = unpacked(tmp_path / "it goes.tar", tmp_path / "elsewhere")
     assert subprocess.run([bare, "-c", "import transformers"], capture_output=True, check=False).returncode
 
     killed = remote(bare, there, "--parallel", "2")
@@ -89,3 +93,42 @@ def test_a_study_trained_elsewhere_is_the_same(study: Study, bare: Path, tmp_pat
     assert not set(home.repro()) & set(TRAININGS)
     statuses = home.query("SELECT name, status FROM runs WHERE name IN ('teacher-0', 'baseline-0', 'kd-0')")
     assert {status for _, status in statuses} == {"FINISHED"}
+
+
+def test_scores_kept_elsewhere_are_those_of_here(study: Study, bare: Path, tmp_path: Path) -> None:
+    home, told = study.copy(tmp_path / "at home"), "not up to date: prepare, "
+    # generated scenes have no third split; the teacher has epochs of its own, and so is trained already
+    home.edit({"data": {"final_on": ["train"], "allow_overlap": True}, "train": {"epochs": 3}})
+    pack = (sys.executable, "-m", "effiseg", "pack", str(tmp_path / "it.tar"))
+    refused = home.run(*pack, check=False)
+    assert (refused.returncode, told in refused.stderr) == (1, True), refused.stderr
+    home.run("sh", "-c", refused.stderr.split("run `")[1].split("`")[0])
+    assert "to train baseline-0, kd-0; unpack it there" in home.run(*pack).stdout
+    there = unpacked(tmp_path / "it.tar", tmp_path / "elsewhere")
+
+    for minutes in ("0.2", "0.2", "60"):
+        process = remote(bare, there, "--keep", "kept", "--minutes", minutes, "--parallel", "2")
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode in (0, os.EX_TEMPFAIL), output
+    assert process.returncode == 0, output
+    assert "kept: 3 of 3 runs kept; bring it home, and there `python -m effiseg keep DIR --root kept`" in output
+    kept = [path for path in (there / "kept").rglob("*") if path.is_file()]
+    assert not [path for path in kept if path.suffix in (".safetensors", ".npy", ".zip", ".partial")]
+    assert not (there / "runs.tar").exists()
+
+    merge = (sys.executable, "-m", "effiseg", "keep", "reports/mine")
+    assert "kept teacher-0, baseline-0, kd-0" in home.run(*merge, "--root", str(there / "kept")).stdout
+    assert home.run(sys.executable, "-m", "effiseg", "report", "reports/mine").stdout.strip().endswith("index.html")
+    home.repro("evaluate_final_teachers@teacher-0-train", "evaluate_final@baseline-0-train", "evaluate@baseline-0")
+    home.repro("evaluate_final_distilled@kd-0-train", "evaluate_distilled@kd-0")
+    for run in RUNS:
+        for name in ("metrics.json", "finals/train/metrics.json", "scores/confusion.csv"):
+            assert (home.folder / "reports/mine/runs" / run / name).read_bytes() == (
+                home.folder / "runs" / run / name
+            ).read_bytes()
+    assert "has all finished runs already" in home.run(*merge).stdout
+
+    Study(there).edit({"train": {"epochs": 4}})
+    output, _ = (process := remote(bare, there, "--keep", "another")).communicate(timeout=60)
+    told = "rows/baseline.json: baseline.train.epochs is 3, and 4 in params.yaml, which was edited since"
+    assert (process.returncode, told in output) == (1, True), output

@@ -1,3 +1,4 @@
+import itertools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -77,22 +78,25 @@ def test_a_failure_leaves_the_old_report(make_study: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("name", "damage"),
     [
-        "prepared/index.json",
-        "runs/tanh-0/metrics.json",
-        "runs/teacher-0/metrics.json",
-        "floors.json",
-        "runs/tanh-0/scores/images.npz",
-        "runs/tanh-0/scores/predictions.zip",
-        "runs/tanh-0/scores/norms.npz",
-        "runs/kd-0/history.csv",
-        "runs/teacher-0/history.csv",
-        "runs/kd-0/profile.json",
-        "runs/teacher-0/profile.json",
+        *itertools.product(
+            [
+                "prepared/index.json",
+                "runs/tanh-0/metrics.json",
+                "runs/teacher-0/metrics.json",
+                "floors.json",
+                "runs/tanh-0/scores/images.npz",
+                "runs/tanh-0/scores/predictions.zip",
+                "runs/tanh-0/scores/norms.npz",
+                "runs/kd-0/history.csv",
+                "runs/teacher-0/history.csv",
+            ],
+            ["missing", "empty", "half"],
+        ),
+        *itertools.product(["runs/kd-0/profile.json", "runs/teacher-0/profile.json"], ["empty", "half"]),
     ],
 )
-@pytest.mark.parametrize("damage", ["missing", "empty", "half"])
 def test_missing_and_damaged_files_are_named(
     make_study: Make, monkeypatch: pytest.MonkeyPatch, name: str, damage: str
 ) -> None:

@@ -209,6 +209,32 @@ def test_speed_at_both_sizes(make_study: Make) -> None:
     ]
 
 
+def test_what_was_not_profiled_has_no_cost(make_study: Make) -> None:
+    study = make_study(study={"seeds": [0, 1]})
+    for run in ("tanh-0", "tanh-1", "kd-0", "teacher-0"):
+        (study.root / f"runs/{run}/profile.json").unlink()
+    text = text_of(study)
+    costs = text.split("\n## Cost\n")[1].split("\n## ")[0]
+    counts, *tables = (part for part in costs.split("\n\n") if part.startswith("| row |"))
+    for row in ("tanh", "*teacher*"):
+        assert line_of(f"\n## Cost\n{counts}", "Cost", row) == ["–"] * 5
+        assert all(line_of(f"\n## Cost\n{table}", "Cost", row) == ["–"] * 6 for table in tables)
+    assert line_of(f"\n## Cost\n{counts}", "Cost", "kd")[0] == "3.72"  # of the other seed
+    assert len(tables) == 2
+
+
+def test_without_any_profile_the_page_says_so(make_study: Make) -> None:
+    study = make_study(source="cityscapes")
+    for file in study.root.glob("runs/*/profile.json"):
+        file.unlink()
+    results = collected(study)
+    text = page({results.split: View(as_the_paper(results), summarise(results))})
+    assert "No row was profiled: its parameters, multiply-adds and speed are not known." in text
+    assert line_of(text, "Cost", "tanh") == ["–"] * 5
+    assert line_of(text, "Beside the paper", "tanh_linear")[2::2] == ["–"] * 3
+    assert "FPS, as trained" not in text and "ours are from no machine yet at 512x1024" in text
+
+
 def test_without_a_baseline_the_page_says_so(make_study: Make) -> None:
     text = text_of(make_study(study={"experiments": ["tanh"], "distillation": []}))
     assert "There is no row named `baseline`" in text

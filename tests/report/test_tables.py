@@ -52,6 +52,16 @@ def test_training_and_profile_columns(make_study: Make) -> None:
         assert frame.loc[("tanh", 0), column] == profile["speeds"][1][key]
 
 
+def test_a_row_that_was_not_profiled_has_empty_cells(make_study: Make) -> None:
+    study = make_study()
+    (study.root / "runs/tanh-0/profile.json").unlink()
+    frame = read_back(study)
+    costs = ["params_m", "gmacs", "gmacs_deployed", "fps", "latency_ms", "fps_deployed", "profile_device"]
+    assert frame.loc[("tanh", 0), costs].isna().all()
+    assert frame.loc[("kd", 0), costs].notna().all()
+    assert frame.loc[("tanh", 0), "train_minutes"] > 0
+
+
 def test_teacher_and_floors_are_rows_with_empty_cells(make_study: Make) -> None:
     study = make_study()
     frame = read_back(study).reset_index().set_index("experiment")
