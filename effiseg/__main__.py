@@ -217,7 +217,7 @@ def _zoom(text: str) -> float:
 
 def _fps(text: str) -> Fraction:
     try:
-        rate = Fraction(text)
+        rate = Fraction(text).limit_denominator(10**6)  # ffmpeg counts in 32 bits
     except (ValueError, ZeroDivisionError):
         rate = Fraction(0)
     if not 0 < rate <= 1000:
