@@ -16,7 +16,7 @@ from effiseg.keep import keep
 from effiseg.presets import apply_preset, preset_names
 from effiseg.video.files import ENCODINGS, is_video
 
-MODEL = "<row>-<seed> of the study, a folder of an export or a training, an .onnx file, or models:/NAME@ALIAS"
+MODEL = "<row>-<seed> of the study, a folder of an export or a training, an .onnx or .param file, or models:/NAME@ALIAS"
 
 
 def main() -> None:
