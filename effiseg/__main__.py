@@ -16,7 +16,7 @@ from effiseg.keep import keep
 from effiseg.presets import apply_preset, preset_names
 from effiseg.video.files import ENCODINGS, is_video
 
-MODEL = "<row>-<seed> of the study, a folder of an export or a training, an .onnx file, or models:/NAME@ALIAS"
+MODEL = "<row>-<seed> of the study, a folder of an export or a training, an .onnx or .param file, or models:/NAME@ALIAS"
 
 
 def main() -> None:
@@ -217,7 +217,7 @@ def _zoom(text: str) -> float:
 
 def _fps(text: str) -> Fraction:
     try:
-        rate = Fraction(text)
+        rate = Fraction(text).limit_denominator(10**6)  # ffmpeg counts in 32 bits
     except (ValueError, ZeroDivisionError):
         rate = Fraction(0)
     if not 0 < rate <= 1000:

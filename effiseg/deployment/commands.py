@@ -10,6 +10,7 @@ from effiseg.base.errors import EffiSegError
 from effiseg.base.files import whole_folder
 from effiseg.deployment.edge import TARGETS, export_target
 from effiseg.deployment.export import CHECKPOINT, export_files
+from effiseg.deployment.measure import stored
 from effiseg.deployment.open import open_model
 from effiseg.deployment.predict import predict, told_miou, told_problems
 from effiseg.deployment.predictor import Predictor
@@ -47,10 +48,9 @@ def export(name: str, out: Path | None, target: str | None = None, size: tuple[i
     print(f"{folder}: {run.name}, mIoU {100 * run.card.miou:.2f} on the validation split of {data.source}")
     for parity in parities:
         path = folder if target else folder / parity.file
-        stored = sum(file.stat().st_size for file in ([path] if path.is_file() else path.iterdir())) / 1e6
         print(
-            f"  {parity.file} in {parity.runtime}: {stored:.1f} MB, {parity.pixels:.3%} of validation pixels differ "
-            "from the trained network"
+            f"  {parity.file} in {parity.runtime}: {stored(path) / 1e6:.1f} MB, {parity.pixels:.3%} of validation "
+            "pixels differ from the trained network"
         )
     if target:
         print(f"  {TARGETS[target].hint}")

@@ -105,7 +105,7 @@ def measure_forms(
             "precision": form.precision,
             "device": device_name(form.device),
             "threads": torch.get_num_threads(),
-            "size_mb": _stored(form.file) / 1e6,
+            "size_mb": stored(form.file) / 1e6,
             "latency_ms": 1e3 * float(np.median(seconds[form.name])),
             "latency_p95_ms": 1e3 * float(np.percentile(seconds[form.name], 95)),
             "fps": 1 / float(np.median(seconds[form.name])),
@@ -247,7 +247,7 @@ def _opened(form: Form, size: Sequence[int]) -> tuple[nn.Module, float]:
     return network, (_resident_peak_kb() - before_kb) / 1024
 
 
-def _stored(path: Path) -> int:
+def stored(path: Path) -> int:
     """Bytes of a file, or of a folder's files."""
     return sum(file.stat().st_size for file in ([path] if path.is_file() else path.iterdir()))
 

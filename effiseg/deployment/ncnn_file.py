@@ -136,9 +136,11 @@ class NcnnSegmenter(FileSegmenter):
         return classes
 
     def _logits(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Pixels (3, H, W) -> logits (classes, H/4, W/4)."""
+        """Pixels (3, H, W) -> logits (classes, H/4, W/4); raises `EffiSegError` where ncnn has none."""
         extractor = self.net.create_extractor()
         pixels = np.ascontiguousarray(image, dtype=np.float32)  # ncnn heeds no strides, and does not keep it alive
         extractor.input("in0", _import_ncnn().Mat(pixels))
-        _, logits = extractor.extract("out0")
+        status, logits = extractor.extract("out0")
+        if status:  # there are no logits then, and to look at them ends the process
+            raise EffiSegError(f"{PARAM}: ncnn cannot run it (status {status}); free memory, or export the row again")
         return np.array(logits)

@@ -68,7 +68,7 @@ def open_model(name: str, device: torch.device, runtime: str | None = None) -> t
     if path.exists() or len(path.parts) > 1:
         state = "a file" if path.exists() else "not found"
         raise EffiSegError(
-            f"--model {name}: {state}, expected <row>-<seed>, an exported folder or .onnx file, or "
+            f"--model {name}: {state}, expected <row>-<seed>, an exported folder, .onnx or .param file, or "
             "models:/NAME@ALIAS; write one with `python -m effiseg export RUN`"
         )
     config = load_config()

@@ -43,7 +43,10 @@ def train_packed(packed: Mapping[str, Any], arguments: argparse.Namespace, start
         brought = _kept(plan, out) if arguments.keep else bring(config, data.digest, packed, out)
     print("\n".join([*trainings.told(), brought]))
     if failed := trainings.named("failed"):
-        raise EffiSegError(f"failed: {', '.join(failed)}; logs/<run>.log tells why, and the same command tries again")
+        raise EffiSegError(
+            f"failed: {', '.join(failed)}; the lines above tell why, logs/<run>.log more, and the same command tries "
+            "again"
+        )
     if trainings.named("unfinished", "waiting"):
         sys.exit(os.EX_TEMPFAIL)
 

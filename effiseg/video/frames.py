@@ -75,8 +75,8 @@ def open_video(path: Path) -> Iterator[Clip]:
     """A video's frames, turned as the file says.
 
     Raises:
-        EffiSegError: `av` is not installed, or the file is no video or cut off; in `frames`, it is damaged or cut off,
-            or a frame is of another size than the first.
+        EffiSegError: `av` is not installed, or the file is no video, in a codec that nobody decodes, or cut off; in
+            `frames`, it is damaged or cut off, or a frame is of another size than the first.
     """
     av = import_av()
     try:
@@ -92,6 +92,8 @@ def open_video(path: Path) -> Iterator[Clip]:
         if not streams:
             raise EffiSegError(f"{path}: holds no pictures, as of sound alone; give a video")
         stream = streams[0]
+        if stream.codec_context is None:
+            raise EffiSegError(f"{path}: in a codec that ffmpeg does not know here, expected H.264 say; convert it")
         _check_whole(path, container, stream)
         stream.thread_type = "AUTO"
         rate = stream.average_rate or stream.guessed_rate or RATE

@@ -1,7 +1,7 @@
 """A reader, the work and a writer at the same time, each in a thread, with a bounded number of items between them."""
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import islice
 from queue import Empty, Full, Queue
 from threading import Event
@@ -31,7 +31,8 @@ def side_by_side(
         ahead: items that may wait between two sides.
 
     Raises:
-        Exception: the first that any side raised, when all have ended; so has Ctrl-C here.
+        Exception: the first that any side raised, when all have ended; Ctrl-C is such a one, and no further one is
+            heeded until then, since what the sides use is closed after them.
     """
     stop = Event()
     todo, done = _Pipe[Item](ahead, stop), _Pipe[Result](ahead, stop)
@@ -53,7 +54,7 @@ def side_by_side(
                 done.put(result)
         done.end()
 
-    def attempt(side: Callable[[], None]) -> None:
+    def attempt(side: Callable[[], object]) -> None:
         try:
             side()
         except _Stopped:
@@ -63,10 +64,14 @@ def side_by_side(
             stop.set()
 
     with ThreadPoolExecutor(2) as pool:
-        pool.submit(attempt, reading)
-        written = pool.submit(attempt, writing)
-        attempt(working)
-        attempt(written.result)
+        try:
+            others = [pool.submit(attempt, side) for side in (reading, writing)]
+            attempt(working)
+            # not by joining the threads: of one whose join was interrupted Python believes that it has ended
+            while not all(other.done() for other in others):
+                attempt(lambda: wait(others))
+        finally:
+            stop.set()  # an interrupt between these lines must not leave a side waiting
     if failures:
         raise failures[0]
 

@@ -123,6 +123,14 @@ def test_a_damaged_file_is_one_clear_error(written, tmp_path, name, content):
         NcnnSegmenter(tmp_path / "model.ncnn.param")
 
 
+def test_what_ncnn_cannot_run_is_an_error_and_no_crash(written, tmp_path):
+    shutil.copytree(written[0], tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "model.ncnn.param"
+    path.write_text(path.read_text().replace(" out0", " other"))
+    with pytest.raises(EffiSegError, match=r"model\.ncnn\.param: ncnn cannot run it \(status -\d+\)"):
+        NcnnSegmenter(path)(torch.zeros(1, 3, *SIZE, dtype=torch.uint8))
+
+
 def test_the_form_is_measured_at_one_size_and_compared_at_another(installed, exported, model, card, data, tmp_path):
     for name in ("model.onnx", "model_fp16.onnx", "model_int8.onnx"):
         (tmp_path / name).symlink_to(exported.folder / name)

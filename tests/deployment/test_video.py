@@ -175,6 +175,12 @@ def test_a_rate_that_is_none_is_refused(monkeypatch, capsys, rate):
     assert f"{rate} is not above 0 and up to 1000" in capsys.readouterr().err
 
 
+def test_a_rate_of_many_digits_is_rounded_to_what_a_video_can_have(camera, exported, tmp_path, monkeypatch, installed):
+    out = tmp_path / "a.mkv"
+    command(monkeypatch, camera, "--model", exported.folder, "--out", out, "--fps", "3.14159265358979")
+    assert len(decoded(out)[0]) == COUNT
+
+
 def test_what_exists_is_replaced_when_asked(video, exported, tmp_path, monkeypatch):
     (tmp_path / "a.mp4").write_text("old")
     command(monkeypatch, video, "--model", exported.folder, "--out", tmp_path / "a.mp4", "--overwrite")

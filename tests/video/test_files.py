@@ -119,6 +119,13 @@ def test_sound_alone_is_refused(tmp_path):
         pass
 
 
+def test_a_codec_that_nobody_decodes_is_no_damage(tmp_path):
+    path = made(tmp_path / "a.mkv", scenes(2), codec="ffv1")
+    path.write_bytes(path.read_bytes().replace(b"V_FFV1", b"V_NONE"))
+    with pytest.raises(EffiSegError, match=r"a\.mkv: in a codec that ffmpeg does not know here"), open_video(path):
+        pass
+
+
 @pytest.mark.parametrize("content", [b"", b"no video " * 100, b"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n"])
 def test_what_is_no_video_is_refused(tmp_path, content):
     (tmp_path / "a.mp4").write_bytes(content)

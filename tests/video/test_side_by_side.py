@@ -1,5 +1,7 @@
 """Reader, work and writer at the same time: in order, bounded, and ended together."""
 
+import os
+import signal
 import threading
 import time
 
@@ -77,3 +79,32 @@ def test_an_error_of_one_side_ends_all(side):
         side_by_side((fail_at("read", 20, i) for i in range(10**6)), work, write, batch=4, ahead=8)
     assert done == list(range(len(done))) and len(done) <= 20
     assert threading.active_count() == before
+
+
+@pytest.mark.timeout(30)
+def test_ctrl_c_again_and_again_ends_no_side_before_the_others():
+    """What closes the files that the sides use comes after this, and must not meet one of them at work."""
+    reading, interrupted, over = threading.Event(), threading.Event(), threading.Event()
+
+    def items():
+        yield from range(2)
+        reading.set()
+        assert interrupted.wait(10)
+        time.sleep(0.3)
+        over.set()
+
+    def interrupt():
+        for _ in range(3):
+            time.sleep(0.2)
+            os.kill(os.getpid(), signal.SIGINT)
+        interrupted.set()
+
+    def work(chosen):
+        assert reading.wait(10)
+        threading.Thread(target=interrupt).start()
+        time.sleep(10)
+        return chosen
+
+    with pytest.raises(KeyboardInterrupt):
+        side_by_side(items(), work, lambda item: None, batch=2, ahead=4)
+    assert over.is_set()
