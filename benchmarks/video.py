@@ -23,7 +23,7 @@ from effiseg.video.frames import open_video
 from effiseg.video.predict import predict_video
 from effiseg.video.write import write_video
 
-SCENES, FRAMES = 2, 40
+SCENES, FRAMES = 2, 24
 RATE = Fraction(25)
 
 

@@ -235,5 +235,5 @@ def test_ctrl_c_leaves_nothing(camera, exported, card, tmp_path, monkeypatch, in
 
     monkeypatch.setattr(Predictor, "__call__", slow)
     with pytest.raises(KeyboardInterrupt):
-        command(monkeypatch, camera, "--model", exported.folder, "--out", tmp_path / "out/a.mp4")
+        command(monkeypatch, camera, "--model", exported.folder, "--out", tmp_path / "out/a.mkv")
     assert list((tmp_path / "out").iterdir()) == []
