@@ -1,6 +1,7 @@
 """What all tests share: one thread, reproducible hypothesis runs, the shipped parameters, a tiny data set."""
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,3 +83,11 @@ def own(tmp_path: Path) -> Path:
         "splits: {train: {images: 'i/{name}.png', labels: 'l/{name}.png'}}\n"
     )
     return folder
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C is heard, also by tests that a script started in the background, whose shell would ignore it."""
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, handler)

@@ -268,10 +268,10 @@ def test_a_link_stays_a_link(params: Path):
 def test_a_row_of_the_camvid_study_with_a_number_is_the_row_without_it_for_so_many_epochs(params: Path):
     apply_preset("camvid_study", params=params)
     config = load_config(params)
-    lengths = [match for match in (re.fullmatch(r"(\w+)_(30|60|250)", name) for name, _ in config.runs()) if match]
-    assert len({match[0] for match in lengths}) == 16
+    lengths = [match for match in (re.fullmatch(r"(\w+)_(15|30|120)", name) for name, _ in config.runs()) if match]
+    assert len({match[0] for match in lengths}) == 18
     for match in lengths:
         short, row = config.row(match[0]).used(), config.row(match[1]).used()
         assert short["train"].pop("epochs") == int(match[2])
-        assert row["train"].pop("epochs") == 120
+        assert row["train"].pop("epochs") == 60
         assert short == row, match[0]

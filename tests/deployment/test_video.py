@@ -223,7 +223,7 @@ def test_the_command_installs_what_the_extra_pins(repository):
 
 
 @pytest.mark.timeout(60)
-def test_ctrl_c_leaves_nothing(camera, exported, card, tmp_path, monkeypatch, installed):
+def test_ctrl_c_leaves_nothing(camera, exported, card, tmp_path, monkeypatch, installed, ctrl_c):
     predicted = []
 
     def slow(self, pictures):

@@ -82,7 +82,7 @@ def test_an_error_of_one_side_ends_all(side):
 
 
 @pytest.mark.timeout(30)
-def test_ctrl_c_again_and_again_ends_no_side_before_the_others():
+def test_ctrl_c_again_and_again_ends_no_side_before_the_others(ctrl_c):
     """What closes the files that the sides use comes after this, and must not meet one of them at work."""
     reading, interrupted, over = threading.Event(), threading.Event(), threading.Event()
 
