@@ -12,7 +12,7 @@ from benchmarks.gpu import GPU_ROWS
 from benchmarks.rows import CPU_ROWS
 from benchmarks.video import video_rate
 from effiseg.deployment.runtimes import INSTALL_OPENVINO, openvino_installed
-from effiseg.video.library import INSTALL_AV, av_installed
+from effiseg.video.pyav import INSTALL_AV, av_installed
 
 RESULTS = Path(__file__).with_name("results.csv")
 

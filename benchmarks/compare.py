@@ -16,7 +16,7 @@ import torch
 
 from effiseg.deployment.runtimes import openvino_installed
 from effiseg.report.tables import markdown
-from effiseg.video.library import av_installed
+from effiseg.video.pyav import av_installed
 
 UNTIMED = 2  # passes of each way before the first that counts
 RUNS = (7, 60)  # fewest and most timed passes of each way

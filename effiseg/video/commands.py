@@ -10,8 +10,8 @@ from effiseg.deployment.predictor import Predictor
 from effiseg.deployment.targets import list_pictures
 from effiseg.video.files import check_output, in_order, the_video
 from effiseg.video.frames import RATE, Clip, open_pictures, open_video
-from effiseg.video.library import import_av
 from effiseg.video.predict import predict_video
+from effiseg.video.pyav import import_av
 
 
 def predict_frames(arguments: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from effiseg.base.errors import EffiSegError
 from effiseg.data.images import BadFile, read_image
-from effiseg.video.library import import_av
+from effiseg.video.pyav import import_av
 
 RATE = Fraction(25)  # frames per second where nobody tells
 _SLACK = 0.5  # seconds by which a Matroska file may end before it says

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from effiseg.base.errors import EffiSegError
 from effiseg.base.files import whole_file
 from effiseg.video.files import ENCODINGS
-from effiseg.video.library import import_av
+from effiseg.video.pyav import import_av
 
 _BT709, _LIMITED = 1, 1  # ffmpeg's numbers; a file that does not tell its colours is shown in others by some players
 

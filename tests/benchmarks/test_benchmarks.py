@@ -14,7 +14,7 @@ from benchmarks.rows import networks
 from benchmarks.setting import batch, our_task, row, stock_task, teacher_model
 from effiseg.deployment.runtimes import INSTALL_OPENVINO, openvino_installed
 from effiseg.models import segformer
-from effiseg.video.library import INSTALL_AV, av_installed
+from effiseg.video.pyav import INSTALL_AV, av_installed
 
 CPU = torch.device("cpu")
 SIZE = (32, 64)

@@ -15,8 +15,8 @@ from effiseg.base.errors import EffiSegError
 from effiseg.deployment.predictor import Predictor
 from effiseg.deployment.runtimes import openvino_installed
 from effiseg.video.files import ENCODINGS
-from effiseg.video.library import INSTALL_AV, av_installed
 from effiseg.video.predict import Pace
+from effiseg.video.pyav import INSTALL_AV, av_installed
 
 COUNT, SIZE = 11, (43, 61)  # no whole batches; odd sides
 
