@@ -4,8 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from effiseg.__main__ import main
 from effiseg.base.errors import EffiSegError
 from effiseg.deployment import commands, tensorrt
+from effiseg.deployment.edge import TARGETS
+from effiseg.deployment.open import RUNTIMES
 
 
 @pytest.fixture
@@ -49,3 +52,14 @@ def test_a_failure_leaves_nothing(finished, monkeypatch):
 def test_a_size_needs_a_target(finished):
     with pytest.raises(EffiSegError, match=r"--size: only with --target, since model\.onnx takes images of any size"):
         commands.export("mine-3", None, None, (64, 64))
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "known"), [("export", "--target", TARGETS), ("predict", "--runtime", RUNTIMES)]
+)
+def test_the_command_line_knows_every_target_and_runtime(command, option, known, monkeypatch, capsys):
+    """It lists them itself, since their modules take seconds to import."""
+    monkeypatch.setattr("sys.argv", ["effiseg", command, "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    assert f"{option} {{{','.join(known)}}}" in capsys.readouterr().out
