@@ -12,17 +12,25 @@ from torch import Tensor
 from effiseg.base.device import full_precision
 from effiseg.base.schema import ignore_index
 from effiseg.losses.processes import total
+from effiseg.losses.upsampled import upsampled_cross_entropy
 
 
 def weighted_cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor) -> Tensor:
-    """Cross-entropy, the mean over valid pixels weighted by their class: sum w_y * -log p_y / sum w_y."""
+    """Cross-entropy, the mean over valid pixels weighted by their class: sum w_y * -log p_y / sum w_y.
+
+    Logits (N, C, h, w) of another size than the labels' are upsampled to it bilinearly, but never as a whole.
+    """
     labels = labels.long()
     void = ignore_index(logits.shape[1])
-    loss = F.cross_entropy(logits.float(), labels, class_weights, ignore_index=void, reduction="sum")
     valid = labels != void
-    weight = (class_weights[labels.where(valid, 0)] * valid).sum()
+    index = labels.where(valid, 0)
+    weights = class_weights[index] * valid
+    if logits.shape[2:] == labels.shape[1:]:
+        loss = F.cross_entropy(logits.float(), labels, class_weights, ignore_index=void, reduction="sum")
+    else:
+        loss = upsampled_cross_entropy(logits.float(), index, weights)
     # clamped: without a valid pixel both sums are 0
-    return total(loss) / total(weight).clamp_min(class_weights.min())
+    return total(loss) / total(weights.sum()).clamp_min(class_weights.min())
 
 
 def dice_loss(logits: Tensor, labels: Tensor, smooth: float) -> Tensor:

@@ -7,6 +7,7 @@ settings in `Loss`.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Protocol
 
 import torch
@@ -24,6 +25,7 @@ from effiseg.losses.distillation import (
 from effiseg.losses.inside import only, share
 from effiseg.losses.supervised import dice_loss, focal_loss, tversky_loss, weighted_cross_entropy
 from effiseg.models.outputs import Outputs
+from effiseg.models.upsample import upsample
 
 
 @dataclass
@@ -31,7 +33,7 @@ class Signals:
     """What a training step offers to every term.
 
     Attributes:
-        logits, labels: (N, C, H, W) and (N, H, W), brought to one resolution.
+        logits, labels: (N, C, h, w) and (N, H, W), of the same size or to be compared at that of the labels.
         student, teacher: the networks' own outputs; the teacher's hold only what the active terms need.
         inside: which positions of each stage's grid show the images, bool (N, 1, H_i, W_i); None where all do.
     """
@@ -41,6 +43,16 @@ class Signals:
     student: Outputs
     teacher: Outputs
     inside: Sequence[Tensor | None] = (None, None, None, None)
+
+    @cached_property
+    def upsampled(self) -> Tensor:
+        """The logits at the labels' size, (N, C, H, W)."""
+        height, width = self.labels.shape[1:]
+        if self.logits.shape[2:] == (height, width):
+            return self.logits
+        # in float32 at least, as the losses are: half precision would round each logit once more
+        least = torch.promote_types(self.logits.dtype, torch.float32)
+        return upsample(self.logits.to(least), (height, width))
 
 
 @dataclass
@@ -75,7 +87,10 @@ class WeightedCrossEntropy(nn.Module):
         self.register_buffer("class_weights", setting.class_weights, persistent=False)
 
     def forward(self, signals: Signals) -> Tensor:
-        return weighted_cross_entropy(signals.logits, signals.labels, self.class_weights)
+        # a GPU holds what is upsampled with ease, and a compiler fuses by itself
+        is_fused = signals.logits.device.type == "cpu" and not torch.compiler.is_compiling()
+        logits = signals.logits if is_fused else signals.upsampled
+        return weighted_cross_entropy(logits, signals.labels, self.class_weights)
 
 
 class CrossEntropy(WeightedCrossEntropy):
@@ -94,7 +109,7 @@ class Dice(nn.Module):
         self.smooth = loss.dice.smooth
 
     def forward(self, signals: Signals) -> Tensor:
-        return dice_loss(signals.logits, signals.labels, self.smooth)
+        return dice_loss(signals.upsampled, signals.labels, self.smooth)
 
 
 class Focal(nn.Module):
@@ -109,7 +124,7 @@ class Focal(nn.Module):
         self.register_buffer("alpha", setting.class_weights, persistent=False)
 
     def forward(self, signals: Signals) -> Tensor:
-        return focal_loss(signals.logits, signals.labels, self.alpha, self.gamma)
+        return focal_loss(signals.upsampled, signals.labels, self.alpha, self.gamma)
 
 
 class Tversky(nn.Module):
@@ -122,7 +137,7 @@ class Tversky(nn.Module):
 
     def forward(self, signals: Signals) -> Tensor:
         alpha, beta, smooth = self.settings.alpha, self.settings.beta, self.settings.smooth
-        return tversky_loss(signals.logits, signals.labels, alpha, beta, smooth, self.power)
+        return tversky_loss(signals.upsampled, signals.labels, alpha, beta, smooth, self.power)
 
 
 class FocalTversky(Tversky):

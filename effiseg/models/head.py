@@ -8,7 +8,6 @@ from torch import Tensor
 from transformers.models.segformer.modeling_segformer import SegformerDecodeHead
 
 from effiseg.base.device import full_precision
-from effiseg.models.draws import drop
 from effiseg.models.upsample import upsample
 
 
@@ -32,11 +31,15 @@ class ExactDecodeHead(SegformerDecodeHead):
         # the biases meet in one sum anyway: the coarsest stage, where pixels are fewest, carries all of them
         biases = [None] * (len(weights) - 1) + [bias]
         stages = zip(encoder_hidden_states, weights, biases, strict=True)
-        fused = sum_upsampled([F.conv2d(stage_map, weight, bias) for stage_map, weight, bias in stages])
-        x = self.activation(self.batch_norm(fused))
-        x = self.dropout(x) if kept is None else drop(x, kept, self.dropout.p)
-        logits: Tensor = self.classifier(x)
-        return logits.contiguous()  # a softmax over the channels of a channels-last map is several times slower
+        x = self.batch_norm(sum_upsampled([_pointwise(stage_map, weight, bias) for stage_map, weight, bias in stages]))
+        classifier = self.classifier.weight.flatten(1)
+        if kept is None:
+            x = self.dropout(F.relu_(x))
+        else:  # relu(x) * kept = relu(x * kept), in place of what nobody needs; the few weights take the scale
+            x = F.relu_(x.mul_(kept.to(x.dtype)))
+            classifier = classifier / (1 - self.dropout.p)
+        # a softmax over the channels of a channels-last map is several times slower
+        return _pointwise(x, classifier, self.classifier.bias).contiguous()
 
     def fuse_blocks(self) -> list[Tensor]:
         """The part (D, D) of the fuse weight that each stage meets, finest first."""
@@ -44,13 +47,18 @@ class ExactDecodeHead(SegformerDecodeHead):
         return list(self.linear_fuse.weight.flatten(1).chunk(len(self.linear_projections), dim=1)[::-1])
 
     def _composed(self) -> tuple[list[Tensor], Tensor]:
-        """Each stage's projection and fuse block as one weight (D, C_i, 1, 1), and the sum of their biases (D,)."""
+        """Each stage's projection and fuse block as one weight (D, C_i), and the sum of their biases (D,)."""
         # rounding the product once is as close as rounding each factor
         with full_precision(self.linear_fuse.weight.device):
             projections = [projection.proj for projection in self.linear_projections]
             pairs = list(zip(self.fuse_blocks(), projections, strict=True))
-            weights = [(block @ projection.weight)[:, :, None, None] for block, projection in pairs]
+            weights = [block @ projection.weight for block, projection in pairs]
             return weights, torch.stack([block @ projection.bias for block, projection in pairs]).sum(dim=0)
+
+
+def _pointwise(maps: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A 1x1 convolution of maps (N, C, H, W) by a weight (D, C), a matrix product where the maps are channels-last."""
+    return F.linear(maps.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
 
 
 def sum_upsampled(branches: Sequence[Tensor]) -> Tensor:

@@ -17,12 +17,12 @@ def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """
     count, channels, height, width = maps.shape
     with full_precision(maps.device):
-        lines = maps.reshape(-1, width) @ _weights(width, size[1], maps.dtype, maps.device).T
-        return _weights(height, size[0], maps.dtype, maps.device) @ lines.view(count, channels, height, size[1])
+        lines = maps.reshape(-1, width) @ bilinear_weights(width, size[1], maps.dtype, maps.device).T
+        return bilinear_weights(height, size[0], maps.dtype, maps.device) @ lines.view(count, channels, height, size[1])
 
 
 @cache
-def _weights(before: int, after: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def bilinear_weights(before: int, after: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """What each of `before` points adds to each of `after` (after, before)."""
     with torch.inference_mode(False):  # what is kept must serve a backward pass, whoever asks first
         points = torch.eye(before, dtype=torch.promote_types(dtype, torch.float32))[None]

@@ -16,7 +16,6 @@ from effiseg.models.draws import Draws
 from effiseg.models.initial import FIRST_WEIGHTS
 from effiseg.models.outputs import Outputs
 from effiseg.models.segformer import Segmenter
-from effiseg.models.upsample import upsample
 
 
 class Task(nn.Module):
@@ -61,8 +60,9 @@ class Task(nn.Module):
         teacher = self._ask_teacher(images)
         student = self.student.outputs(images, draws)
         assert student.logits is not None
-        logits, labels = to_one_resolution(student.logits, labels, self.resolution)
-        signals = Signals(logits, labels, student, teacher, on_grids(inside, student.features))
+        if self.resolution == "quarter":
+            labels = shrink_labels(labels, student.logits.shape[2:])
+        signals = Signals(student.logits, labels, student, teacher, on_grids(inside, student.features))
         values = {name: term(signals) for name, term in self.terms.items()}
         loss = torch.stack([self.weights[name] * value for name, value in values.items()]).sum()
         return {"loss": loss, "logits": student.logits, **values}
@@ -91,11 +91,3 @@ def build_terms(
         teacher_channels=(teacher or student).channels,
     )
     return {name: LOSSES[name](loss, setting) for name in loss.weights.active()}  # type: ignore[misc]
-
-
-def to_one_resolution(logits: Tensor, labels: Tensor, resolution: str) -> tuple[Tensor, Tensor]:
-    """Bring logits (N, C, h, w) and labels (N, H, W) together: at the labels' size, or on the logits' quarter grid."""
-    if resolution == "label":  # in float32 at least, as the losses are: half precision would round each logit once more
-        least = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        return upsample(least, (labels.shape[1], labels.shape[2])), labels
-    return logits, shrink_labels(labels, logits.shape[2:])

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from effiseg.base.config import Config
 from effiseg.losses.terms import LOSSES, Setting, Signals
 from effiseg.models.outputs import Outputs
-from effiseg.training.task import to_one_resolution
 
 CLASSES, SIZE = 19, (256, 512)
 STUDENT, TEACHER = [32, 64, 160, 256], [64, 128, 320, 512]
@@ -56,7 +55,7 @@ def value_and_gradient(
     leaves = [leaf.detach().requires_grad_() for leaf in (student.logits, *student.features, *student.embeddings)]
     student = Outputs(leaves[0], leaves[1:5], leaves[5:])
     with torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
-        value = term(Signals(*to_one_resolution(student.logits, labels, "label"), student, teacher))
+        value = term(Signals(student.logits, labels, student, teacher))
     (LOSS_SCALE * value).backward()
     gradients = [leaf.grad for leaf in (*leaves, *term.parameters()) if leaf.grad is not None]
     return value, torch.cat([gradient.flatten().double() / LOSS_SCALE for gradient in gradients])

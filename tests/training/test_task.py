@@ -13,7 +13,7 @@ from effiseg.base.objective import LossWeights
 from effiseg.models import segformer
 from effiseg.models.deployed import Deployed
 from effiseg.models.segformer import Segmenter, build_model
-from effiseg.training.task import Task, to_one_resolution
+from effiseg.training.task import Task
 from tests.settings import CITYSCAPES
 
 ALL_TERMS = {
@@ -164,18 +164,12 @@ def test_a_batch_of_void_alone_gives_finite_losses_and_gradients(
 # --- resolution -------------------------------------------------------------------------------------------------------
 
 
-def test_at_label_resolution_the_logits_are_upsampled():
-    logits, labels = torch.rand(1, 3, 8, 16), torch.randint(3, (1, 32, 64), dtype=torch.uint8)
-    upsampled, same = to_one_resolution(logits, labels, "label")
-    torch.testing.assert_close(upsampled, F.interpolate(logits, scale_factor=4, mode="bilinear"))
-    assert same is labels
-
-
-def test_at_quarter_resolution_every_fourth_label_counts():
-    logits, labels = torch.rand(1, 3, 8, 16), torch.randint(256, (1, 32, 64), dtype=torch.uint8)
-    same, shrunk = to_one_resolution(logits, labels, "quarter")
-    assert same is logits
-    assert torch.equal(shrunk, labels[:, ::4, ::4])
+def test_at_label_resolution_the_logits_are_upsampled(make_task: MakeTask, batch: Batch):
+    images, labels = batch
+    task = make_task(class_weights=[1.0] * 19).eval()
+    upsampled = F.interpolate(task.student(images), scale_factor=4, mode="bilinear")
+    expected = F.cross_entropy(upsampled, labels.long(), ignore_index=255)
+    torch.testing.assert_close(task(images, labels)["loss"], expected)
 
 
 def test_the_row_chooses_the_resolution(make_task: MakeTask, batch: Batch):
