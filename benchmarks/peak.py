@@ -10,16 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from benchmarks.setting import CLASSES, FULL_SIZE, REPOSITORY, STEP_BATCH, STEP_SIZE, batch, our_task, row, stock_task
-from benchmarks.stock import training_step
+from benchmarks.setting import CLASSES, CPU, FULL_SIZE, REPOSITORY, STEP_SIZE, our_step, row, stock_step
 from effiseg.data.prepared import Split
 from effiseg.evaluation.evaluate import evaluate
 from effiseg.models import deploy
 from effiseg.models.segformer import build_model
 
-CPU = torch.device("cpu")
 STEPS = 3
 STATUS = Path("/proc/self/status")
 
@@ -33,8 +30,7 @@ def in_own_process(work: str, way: str) -> float:
 
 def kd_step(way: str) -> float:
     """Three distillation steps, above the loaded networks."""
-    task = our_task("kd") if way == "ours" else stock_task("kd")
-    step = training_step(task, *batch(STEP_BATCH, STEP_SIZE, CPU))
+    step = our_step("kd") if way == "ours" else stock_step("kd")
     return _growth(lambda: [step() for _ in range(STEPS)])
 
 

@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,21 +14,23 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks import peak
+from benchmarks.apart import Work, apart
 from benchmarks.compare import Result, summarise, time_in_turn
 from benchmarks.setting import (
     CLASSES,
+    CPU,
     FULL_SIZE,
     IMAGE_SIZE,
     REPOSITORY,
     STEP_BATCH,
     STEP_SIZE,
     batch,
-    our_task,
+    our_step,
     row,
-    stock_task,
+    stock_step,
     teacher_model,
 )
-from benchmarks.stock import Stock, training_step
+from benchmarks.stock import Stock
 from effiseg.base.config import load_config
 from effiseg.base.schema import Model
 from effiseg.data.prepared import Prepared
@@ -41,10 +44,10 @@ from effiseg.scenes.synthetic import synthesize
 from effiseg.training.sampler import EpochSampler
 from effiseg.training.trainer import PreparedImages
 
-CPU = torch.device("cpu")
 SCENES = 24  # pictures of the data comparison
 EVALUATED = ("500", "50")  # images
 SETTING = f"{STEP_SIZE[0]}x{STEP_SIZE[1]}, batch {STEP_BATCH}"
+STUDY = "as the study trains it, freed memory kept"
 STEP = f"a training step at {SETTING}: augmentation, forward, backward, clipping, fused AdamW"
 IMAGE = f"one image of {IMAGE_SIZE[0]}x{IMAGE_SIZE[1]}, uint8 pixels to logits, float32"
 EAGER = "other: stock transformers, torch eager"
@@ -52,22 +55,21 @@ EAGER = "other: stock transformers, torch eager"
 
 def b0_step() -> Iterator[Result]:
     """A training step of the baseline, and what bfloat16 adds on this machine."""
-    images, labels = batch(STEP_BATCH, STEP_SIZE, CPU)
-    ours = training_step(our_task("baseline"), images, labels)
-    note = f"{STEP}, `baseline`, float32; ours: as the study trains it; other: stock transformers, same losses"
-    yield _compared("b0_training_step", ours, _stock_step("baseline"), 1.35, note)
-    half = training_step(our_task("baseline"), images, labels, bf16=True)
-    note = f"{STEP}, `baseline`, as the study trains it; ours: bfloat16 autocast; other: float32"
-    yield _compared("b0_training_step_bf16", half, ours, None, note)
+    ours = partial(our_step, "baseline")
+    note = f"{STEP}, `baseline`, float32; ours: {STUDY}; other: stock transformers, same losses"
+    yield _apart("b0_training_step", ours, partial(stock_step, "baseline"), 2.6, note)
+    note = f"{STEP}, `baseline`, {STUDY}; ours: bfloat16 autocast; other: float32"
+    yield _apart("b0_training_step_bf16", partial(our_step, "baseline", bf16=True), ours, None, note)
 
 
 def kd_step() -> Iterator[Result]:
     """A distillation step (B2 to B0, CSKD and PEKD): time, also against a caller who leaves the head out; memory."""
-    ours = training_step(our_task("kd"), *batch(STEP_BATCH, STEP_SIZE, CPU))
-    start = f"{STEP}, `kd` (B2 to B0, CSKD and PEKD), float32; ours: as the study trains it; other: stock transformers"
-    yield _compared("kd_training_step", ours, _stock_step("kd"), 1.8, f"{start} for student and teacher, same losses")
+    ours = partial(our_step, "kd")
+    start = f"{STEP}, `kd` (B2 to B0, CSKD and PEKD), float32; ours: {STUDY}; other: stock transformers"
+    note = f"{start} for student and teacher, same losses"
+    yield _apart("kd_training_step", ours, partial(stock_step, "kd"), 2.8, note)
     note = f"{start} whose caller skips the teacher's head, since neither loss needs its logits"
-    yield _compared("kd_training_step_headless", ours, _stock_step("kd", teacher_head=False), None, note)
+    yield _apart("kd_training_step_headless", ours, partial(stock_step, "kd", teacher_head=False), None, note)
     pairs = [(peak.in_own_process("kd_step", "ours"), peak.in_own_process("kd_step", "stock")) for _ in range(3)]
     mine, theirs = zip(*pairs, strict=True)
     note = f"{start} for both; resident memory at the peak of {peak.STEPS} steps above that with the networks loaded"
@@ -244,9 +246,9 @@ def _opened(path: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def _stock_step(name: str, *, teacher_head: bool = True) -> Callable[[], None]:
-    task = stock_task(name, teacher_head=teacher_head)
-    return training_step(task, *batch(STEP_BATCH, STEP_SIZE, CPU))
+def _apart(name: str, ours: Callable[[], Work], other: Callable[[], Work], floor: float | None, note: str) -> Result:
+    with apart(ours, other) as (mine, theirs):
+        return _compared(name, mine, theirs, floor, f"{note}; each in a process of its own")
 
 
 def _compared(

@@ -1,17 +1,20 @@
 """What is compared: rows of params.yaml at the sizes of the table, on random pixels."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.stock import Stock, StockTask
+from benchmarks.stock import Stock, StockTask, training_step
 from effiseg.base.config import load_config
+from effiseg.base.device import keep_freed_memory
 from effiseg.base.schema import Model, Row
 from effiseg.data.dataset import open_dataset
 from effiseg.models.segformer import build_model
 from effiseg.training.task import Task
 
+CPU = torch.device("cpu")
 REPOSITORY = Path(__file__).parents[1]
 CLASSES = open_dataset("cityscapes").space.classes
 PAPER_WEIGHTS = open_dataset("cityscapes").published_weights
@@ -46,6 +49,17 @@ def stock_task(name: str, crop: tuple[int, int] = STEP_SIZE, *, teacher_head: bo
     student = Stock(settings.model, CLASSES)
     task: StockTask = StockTask(student, teacher, settings, PAPER_WEIGHTS, teacher_head=teacher_head).train()
     return task
+
+
+def our_step(name: str, *, bf16: bool = False) -> Callable[[], None]:
+    """A step of a row on a batch of the table's size, in a process that keeps freed memory, as trainings do."""
+    keep_freed_memory()
+    return training_step(our_task(name), *batch(STEP_BATCH, STEP_SIZE, CPU), bf16=bf16)
+
+
+def stock_step(name: str, *, teacher_head: bool = True) -> Callable[[], None]:
+    """The same step with transformers' networks as they are."""
+    return training_step(stock_task(name, teacher_head=teacher_head), *batch(STEP_BATCH, STEP_SIZE, CPU))
 
 
 def batch(count: int, size: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """The benchmark compares equal work, and counts it right."""
 
 import csv
+import os
 from pathlib import Path
 
 import pytest
@@ -8,15 +9,15 @@ import torch
 from torch import nn
 
 from benchmarks import compare, gpu, rows, setting, video
+from benchmarks.apart import Work, apart
 from benchmarks.compare import Result, summarise, time_in_turn, write
 from benchmarks.gpu import gpu_inference, gpu_training
 from benchmarks.rows import networks
-from benchmarks.setting import batch, our_task, row, stock_task, teacher_model
+from benchmarks.setting import CPU, batch, our_task, row, stock_task, teacher_model
 from effiseg.deployment.runtimes import INSTALL_OPENVINO, openvino_installed
 from effiseg.models import segformer
 from effiseg.video.pyav import INSTALL_AV, av_installed
 
-CPU = torch.device("cpu")
 SIZE = (32, 64)
 WIDTHS = {"hidden_sizes": [4, 8, 10, 16], "depths": [1, 1, 1, 1], "decoder_hidden_size": 12}
 
@@ -42,6 +43,17 @@ def test_both_ways_run_equally_often_and_in_alternating_order(small: None):
 
 def line(ours: list[float], other: list[float], **settings: object) -> Result:
     return summarise("x", ours, other, unit="ms", floor=1.5, device=CPU, note="", **settings)
+
+
+def process() -> Work:
+    return os.getpid
+
+
+def test_each_way_has_a_process_of_its_own():
+    with apart(process, process) as (ours, other):
+        mine, theirs = ours(), other()
+        assert len({mine, theirs, os.getpid()}) == 3
+        assert (ours(), other()) == (mine, theirs)
 
 
 def test_the_ratio_is_how_many_times_better_ours_is():
