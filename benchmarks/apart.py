@@ -19,6 +19,8 @@ def apart(*builds: Callable[[], Work]) -> Iterator[list[Work]]:
     spawn = multiprocessing.get_context("spawn")
     with ExitStack() as stack:
         pools = [stack.enter_context(ProcessPoolExecutor(1, spawn, _build, (build,))) for build in builds]
+        for pool in pools:
+            pool.submit(_ready).result()
         yield [lambda pool=pool: pool.submit(_do).result() for pool in pools]  # type: ignore[misc]
 
 
@@ -26,6 +28,10 @@ def _build(build: Callable[[], Work]) -> None:
     warnings.simplefilter("ignore")  # the libraries' advice
     torch.manual_seed(0)
     _work.append(build())
+
+
+def _ready() -> None:
+    """What a process is asked first waits until the work is built."""
 
 
 def _do() -> object:

@@ -2,7 +2,9 @@
 
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -60,6 +62,19 @@ def b0_step() -> Iterator[Result]:
     yield _apart("b0_training_step", ours, partial(stock_step, "baseline"), 2.6, note)
     note = f"{STEP}, `baseline`, {STUDY}; ours: bfloat16 autocast; other: float32"
     yield _apart("b0_training_step_bf16", partial(our_step, "baseline", bf16=True), ours, None, note)
+
+
+def compiled_step() -> Iterator[Result]:
+    """What `train.compile` adds, and after how long a training the compiler's time is paid back."""
+    with apart(partial(our_step, "baseline", compiled=True), partial(our_step, "baseline")) as (ours, other):
+        begun = time.perf_counter()
+        ours()
+        minutes = (time.perf_counter() - begun) / 60
+        note = f"{STEP}, `baseline`, {STUDY}, float32; ours: torch.compile, {minutes:.1f} minutes before the first step"
+        found = _compared("b0_training_step_compiled", ours, other, None, note)
+    gain = found.ratio - 1
+    paid = f"paid back by a training of {minutes / gain + minutes:.0f} minutes" if gain > 0 else "never paid back"
+    yield replace(found, note=f"{note}, {paid}; other: eager; each in a process of its own")
 
 
 def kd_step() -> Iterator[Result]:
@@ -191,6 +206,7 @@ def evaluation() -> Iterator[Result]:
 
 CPU_ROWS: tuple[Callable[[], Iterator[Result]], ...] = (
     b0_step,
+    compiled_step,
     kd_step,
     b0_inference,
     *((b0_openvino,) if openvino_installed() else ()),

@@ -51,10 +51,13 @@ def stock_task(name: str, crop: tuple[int, int] = STEP_SIZE, *, teacher_head: bo
     return task
 
 
-def our_step(name: str, *, bf16: bool = False) -> Callable[[], None]:
+def our_step(name: str, *, bf16: bool = False, compiled: bool = False) -> Callable[[], None]:
     """A step of a row on a batch of the table's size, in a process that keeps freed memory, as trainings do."""
     keep_freed_memory()
-    return training_step(our_task(name), *batch(STEP_BATCH, STEP_SIZE, CPU), bf16=bf16)
+    task = our_task(name)
+    if compiled:
+        task.compile()
+    return training_step(task, *batch(STEP_BATCH, STEP_SIZE, CPU), bf16=bf16)
 
 
 def stock_step(name: str, *, teacher_head: bool = True) -> Callable[[], None]:
