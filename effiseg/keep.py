@@ -36,7 +36,7 @@ def keep(config: Config, root: Path, folder: Path, names: Collection[str] | None
         names: of the runs that are added, where they are finished. Without, these are all, and one must be finished.
 
     Returns:
-        The runs that were added; those that are there already are not.
+        The runs that were added, or profiled or deployed since; of those that are there already nothing else changes.
 
     Raises:
         EffiSegError: no run is finished, or one does not belong there: it is of other data or settings, or its place is
@@ -78,7 +78,8 @@ def keep(config: Config, root: Path, folder: Path, names: Collection[str] | None
     write_text(folder / PARAMS_FILE, text.getvalue())
     for place in added:  # last: whatever cuts this off, what is there is a study
         _copy(place, Place(place.row, place.seed, folder), splits)
-    return [place.name for place in added]
+    completed = [place for place in finished if _copy_costs(place, Place(place.row, place.seed, folder))]
+    return [place.name for place in (*added, *completed)]
 
 
 def is_finished(place: Place, splits: Sequence[str]) -> bool:
@@ -219,6 +220,15 @@ def _copy(place: Place, there: Place, splits: Sequence[str]) -> None:
                 copy = partial / file.relative_to(place.folder)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, copy)
+
+
+def _copy_costs(place: Place, there: Place) -> bool:
+    """Copy what was measured after the run was kept; whether something was."""
+    pairs = ((place.profile, there.profile), (place.deployment, there.deployment))
+    new = [(file, copy) for file, copy in pairs if file.exists() and not copy.exists()]
+    for file, copy in new:
+        _copy_file(file, copy)
+    return bool(new)
 
 
 def _copy_file(file: Path, copy: Path) -> None:

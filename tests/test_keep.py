@@ -168,6 +168,16 @@ def test_a_kept_study_is_kept_again_as_it_was(whole: Path, tmp_path_factory) -> 
     assert "No row was profiled" in (merged / "comparison.md").read_text()
 
 
+def test_what_is_profiled_later_is_added(whole: Path, tmp_path_factory) -> None:
+    scratch = tmp_path_factory.mktemp("kept")
+    before = shutil.copytree(whole, scratch / "before")
+    (before / "runs/kd-1/profile.json").unlink()
+    folder, config = kept(scratch / "all", before), load_config(whole / "params.yaml")
+    assert keep(config, whole, folder) == ["kd-1"]
+    assert files(folder) == files(kept(scratch / "at once", whole))
+    assert keep(config, whole, folder) == []
+
+
 def test_only_the_named_runs_are_kept_and_none_begins_a_study(whole: Path, tmp_path_factory) -> None:
     folder = tmp_path_factory.mktemp("kept") / "all"
     config = load_config(whole / "params.yaml")
