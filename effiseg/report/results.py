@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from statistics import mean
 
 import numpy as np
 import pandas as pd
@@ -175,6 +176,17 @@ class Results:
     def of(self, experiment: str) -> list[Run]:
         """The row's runs, one per seed."""
         return [run for run in self.runs if run.experiment == experiment]
+
+    def minutes(self, experiment: str) -> float:
+        """Thread minutes that one training of the row needs, NaN without a result.
+
+        Its epochs times the least that an epoch took in any training of its family: these do the same work, and what
+        else a machine does only adds to it.
+        """
+        family = next(rows for rows in self.families.values() if experiment in rows)
+        an_epoch = [run.thread_minutes / run.info.epochs for row in family for run in self.of(row) if run.info.epochs]
+        epochs = [run.info.epochs for run in self.of(experiment)]
+        return min(an_epoch, default=math.nan) * mean(epochs) if epochs else math.nan
 
     def delta(self, run: Run) -> float:
         """How much mIoU the run gains over its reference with the same seed; NaN without one."""

@@ -60,8 +60,9 @@ class RowSummary:
         as_long: a row that differs from the baseline in its length alone and took as many minutes, if there is one.
         as_long_delta: against it.
         image_deltas: the same of each validation image's own mIoU, without an interval; NaN without a comparison.
-        train_minutes, peak_memory_mb, images_per_second, device_hours, thread_minutes: means over the seeds, of one
-            training; device hours are wall-clock hours times processes, thread minutes also times the threads of each.
+        train_minutes, peak_memory_mb, images_per_second, device_hours: means over the seeds, of one training; device
+            hours are wall-clock hours times processes.
+        thread_minutes: see `Results.minutes`.
     """
 
     experiment: str
@@ -145,7 +146,7 @@ def summarise(results: Results) -> list[RowSummary]:
                 peak_memory_mb=average([run.info.peak_memory_mb for run in runs]),
                 images_per_second=average([run.info.images_per_second for run in runs]),
                 device_hours=average([run.device_minutes / 60 for run in runs]),
-                thread_minutes=average([run.thread_minutes for run in runs]),
+                thread_minutes=results.minutes(name),
                 device=" and ".join(dict.fromkeys(run.info.device for run in runs)),
             )
         )
@@ -157,7 +158,7 @@ def _as_long(results: Results, row: str) -> str:
 
     What is compared at equal length already says nothing new here.
     """
-    minutes = {name: average([run.thread_minutes for run in results.of(name)]) for name in results.experiments}
+    minutes = {name: results.minutes(name) for name in results.experiments}
     baselines = [name for name in results.baselines if name != results.reference(row) and name in minutes]
     if row in results.baselines or row not in minutes or not baselines or not minutes[row] > 0:
         return ""

@@ -44,7 +44,9 @@ def final_scores(results: Results) -> str:
 
 LENGTHS = (
     "Rows that differ in nothing but how long they train. At equal length each row is compared with the baseline that "
-    "trained for as many epochs; in equal time with that whose training took as many minutes, where there is one."
+    "trained for as many epochs; in equal time with that whose training takes as many minutes, where there is one. The "
+    "minutes are the epochs times the least that an epoch took in any training of the row, since what else a machine "
+    "does only adds to them; `lengths.csv` has those of each training."
 )
 
 

@@ -82,6 +82,16 @@ def test_and_in_equal_time_with_the_one_that_took_as_many_minutes(results: Resul
     assert by_name["tanh"].thread_minutes == 15.0
 
 
+def test_minutes_in_which_a_machine_did_other_work_too_do_not_count(study: Any) -> None:
+    study.change("runs/tanh-1/record.json", train_minutes=40.0)
+    study.change("runs/long-0/record.json", train_minutes=100.0)
+    results = collect(study.config, study.root)
+    assert results.minutes("tanh") == 15.0
+    assert results.minutes("long") == 15.5
+    by_name = {row.experiment: row for row in views(results)["val"].summaries}
+    assert by_name["tanh"].as_long == "long"
+
+
 def test_the_tables_hold_every_split(study: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "FIGURES", {})
     build_report(study.config, study.root, study.out)
