@@ -13,6 +13,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+LIMIT = 900  # seconds of a command that hangs: three times what the whole study takes on two slow cores
 TINY = {
     "synthesize": {"train": 8, "val": 4, "height": 64},
     "data.size": [32, 64],
@@ -118,7 +119,7 @@ class Study:
     def run(self, *command: str, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run a command in the folder, with `variables` in its environment."""
         done = subprocess.run(
-            command, cwd=self.folder, env=environment(**variables), capture_output=True, text=True, timeout=300
+            command, cwd=self.folder, env=environment(**variables), capture_output=True, text=True, timeout=LIMIT
         )
         if check and done.returncode:
             raise AssertionError(f"{' '.join(command)}: status {done.returncode}\n{done.stdout}\n{done.stderr}")
