@@ -107,16 +107,15 @@ def _strip(graph: onnx.ModelProto, weights: dict[str, Tensor]) -> bool:
 
 
 def _fill(graph: onnx.ModelProto, weights: dict[str, Tensor]) -> bool:
-    """Put the weights in; False if they are not those of the graph: other shapes, or too many that are not zero."""
-    missing = dict(weights)
+    """Put the weights in, but those that no output needs and zeros, which it lacks; False if they have other shapes."""
     for tensor in graph.graph.initializer:
-        weight = missing.pop(tensor.name, None)
+        weight = weights.get(tensor.name)
         if weight is None:
             continue
         if tuple(tensor.dims) != weight.shape or tensor.data_type != onnx.TensorProto.FLOAT:
             return False
         tensor.CopyFrom(numpy_helper.from_array(weight.contiguous().numpy(), tensor.name))
-    return not any(weight.any() for weight in missing.values())
+    return True
 
 
 def _read(path: Path, key: str) -> onnx.ModelProto | None:

@@ -70,11 +70,14 @@ def test_the_onnx_file_gives_logits_and_class_map_at_any_size(exported, model, s
     assert (classes != predict_classes(expected, size[1:])).float().mean() < 1e-3
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "norms",
-    [{}, {"patch_embedding": "dyt", "block": "dyl"}],
-    ids=["layernorm", "dyt and dyl"],
+    [
+        {},
+        pytest.param({"patch_embedding": "dyt", "block": "dyl"}, marks=pytest.mark.slow),
+        pytest.param(dict.fromkeys(Norms.model_fields, "batchnorm"), marks=pytest.mark.slow),
+    ],
+    ids=["layernorm", "dyt and dyl", "batchnorm"],
 )
 def test_a_file_from_a_kept_graph_is_the_exported_one(data, settings, card, tmp_path, monkeypatch, norms):
     settings = settings.model_copy(update={"norms": settings.norms.model_copy(update=norms)})

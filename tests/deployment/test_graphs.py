@@ -27,8 +27,8 @@ class Scaled(nn.Module):
 class Exporter:
     """Counts its calls. As the real one it leaves zeros out, and names weights as the module does."""
 
-    def __init__(self, *, folded: bool = False, lost: bool = False) -> None:
-        self.calls, self.folded, self.lost = 0, folded, lost
+    def __init__(self, *, folded: bool = False, renamed: bool = False, unused: bool = False) -> None:
+        self.calls, self.folded, self.renamed, self.unused = 0, folded, renamed, unused
 
     def __call__(self, model: Scaled) -> onnx.ModelProto:
         self.calls += 1
@@ -37,8 +37,10 @@ class Exporter:
         constants["gain"] = torch.tensor([float(model.gain)])
         if self.folded:
             constants["val_1"] = model.gain * model.mean
-        if self.lost:
-            del constants["linear.weight"]
+        if self.renamed:
+            constants["val_2"] = constants.pop("linear.weight")
+        if self.unused:
+            del constants["mean"]
         tensors = [numpy_helper.from_array(value.numpy(), name) for name, value in constants.items()]
         return onnx.helper.make_model(onnx.helper.make_graph([], "graph", [], [], initializer=tensors))
 
@@ -102,11 +104,19 @@ def test_a_damaged_file_is_not_used_and_replaced(folder, damage):
 
 
 @pytest.mark.parametrize(
-    "exporter", [{"folded": True}, {"lost": True}], ids=["computed from a weight", "lost a weight"]
+    "exporter", [{"folded": True}, {"renamed": True}], ids=["computed from a weight", "of a weight by another name"]
 )
 def test_a_graph_that_would_not_do_for_other_weights_is_not_kept(folder, exporter):
     assert from_kept_graph(Scaled(), folder, Exporter(**exporter), ()) is None
     assert names(folder) == []
+
+
+def test_a_weight_that_no_output_needs_is_not_in_the_graph(folder):
+    export = Exporter(unused=True)
+    for _ in range(2):
+        model = Scaled()
+        assert from_kept_graph(model, folder, export, ()) == Exporter(unused=True)(model)
+    assert export.calls == 1
 
 
 def test_weights_of_another_type_are_not_tried(folder):
