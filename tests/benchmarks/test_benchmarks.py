@@ -17,6 +17,7 @@ from benchmarks.setting import CPU, batch, our_task, row, stock_task, teacher_mo
 from effiseg.deployment.runtimes import INSTALL_OPENVINO, openvino_installed
 from effiseg.models import segformer
 from effiseg.video.pyav import INSTALL_AV, av_installed
+from tests.training.plain import drop_nothing
 
 SIZE = (32, 64)
 WIDTHS = {"hidden_sizes": [4, 8, 10, 16], "depths": [1, 1, 1, 1], "decoder_hidden_size": 12}
@@ -76,14 +77,6 @@ def test_the_table_has_the_promised_columns_and_replaces_the_old_one(tmp_path: P
 
 
 # --- equal work -------------------------------------------------------------------------------------------------------
-
-
-def drop_nothing(task: nn.Module) -> None:
-    for module in task.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-        if hasattr(module, "drop_prob"):
-            module.drop_prob = 0.0
 
 
 @pytest.mark.parametrize("teacher_head", [True, False], ids=["whole teacher", "headless teacher"])
