@@ -25,6 +25,7 @@ from effiseg.losses.distillation import (
 from effiseg.losses.inside import only, share
 from effiseg.losses.supervised import dice_loss, focal_loss, tversky_loss, weighted_cross_entropy
 from effiseg.models.outputs import Outputs
+from effiseg.models.products import Linear, Pointwise
 from effiseg.models.upsample import upsample
 
 
@@ -216,7 +217,7 @@ class Pekd(nn.Module):
     def __init__(self, loss: Loss, setting: Setting) -> None:
         super().__init__()
         self.stage_weights = loss.pekd.stage_weights
-        self.projectors = nn.ModuleList(nn.Linear(*pair) for pair in setting.channels())
+        self.projectors = nn.ModuleList(Linear(*pair) for pair in setting.channels())
 
     def forward(self, signals: Signals) -> Tensor:
         student, teacher = signals.student.embeddings, signals.teacher.embeddings
@@ -233,7 +234,7 @@ class FeatureMse(nn.Module):
     def __init__(self, loss: Loss, setting: Setting) -> None:
         super().__init__()
         self.stage_weights = loss.feature_mse.stage_weights
-        self.projectors = nn.ModuleList(nn.Conv2d(*pair, 1) for pair in setting.channels())
+        self.projectors = nn.ModuleList(Pointwise(*pair) for pair in setting.channels())
 
     def forward(self, signals: Signals) -> Tensor:
         student, teacher = signals.student.features, signals.teacher.features
@@ -254,9 +255,9 @@ class NormedProjector(nn.Sequential):
 
 
 PROJECTORS: dict[str, Callable[[int, int], nn.Module]] = {
-    "conv": lambda student, teacher: nn.Conv2d(student, teacher, 1),
+    "conv": Pointwise,
     "conv_bn_relu": lambda student, teacher: NormedProjector(
-        nn.Conv2d(student, teacher, 1), nn.BatchNorm2d(teacher), nn.ReLU()
+        Pointwise(student, teacher), nn.BatchNorm2d(teacher), nn.ReLU()
     ),
 }
 

@@ -6,11 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from effiseg.models.norms import Parts, take_apart
+from effiseg.models.products import Linear
 
 _TINY = 1e-12
 
 
-class Linear(nn.Linear):
+class Flat(Linear):
     """A linear layer over the last axis, as one matrix product, which lets ONNX Runtime add the bias in passing."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -81,8 +82,8 @@ def scaled(weight: Tensor, bias: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]
     return weight * scale.view(-1, *[1] * (weight.ndim - 1)), bias * scale
 
 
-def linear(weight: Tensor, bias: Tensor) -> Linear:
-    layer = Linear(weight.shape[1], weight.shape[0], device="meta")
+def linear(weight: Tensor, bias: Tensor) -> Flat:
+    layer = Flat(weight.shape[1], weight.shape[0], device="meta")
     layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
     return layer
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers.models.segformer.modeling_segformer import SegformerDecodeHead
 
 from effiseg.base.device import full_precision
+from effiseg.models.products import pointwise
 from effiseg.models.upsample import upsample
 
 
@@ -31,7 +32,7 @@ class ExactDecodeHead(SegformerDecodeHead):
         # the biases meet in one sum anyway: the coarsest stage, where pixels are fewest, carries all of them
         biases = [None] * (len(weights) - 1) + [bias]
         stages = zip(encoder_hidden_states, weights, biases, strict=True)
-        x = self.batch_norm(sum_upsampled([_pointwise(stage_map, weight, bias) for stage_map, weight, bias in stages]))
+        x = self.batch_norm(sum_upsampled([pointwise(stage_map, weight, bias) for stage_map, weight, bias in stages]))
         classifier = self.classifier.weight.flatten(1)
         if kept is None:
             x = self.dropout(F.relu_(x))
@@ -39,7 +40,7 @@ class ExactDecodeHead(SegformerDecodeHead):
             x = F.relu_(x.mul_(kept.to(x.dtype)))
             classifier = classifier / (1 - self.dropout.p)
         # a softmax over the channels of a channels-last map is several times slower
-        return _pointwise(x, classifier, self.classifier.bias).contiguous()
+        return pointwise(x, classifier, self.classifier.bias).contiguous()
 
     def fuse_blocks(self) -> list[Tensor]:
         """The part (D, D) of the fuse weight that each stage meets, finest first."""
@@ -54,11 +55,6 @@ class ExactDecodeHead(SegformerDecodeHead):
             pairs = list(zip(self.fuse_blocks(), projections, strict=True))
             weights = [block @ projection.weight for block, projection in pairs]
             return weights, torch.stack([block @ projection.bias for block, projection in pairs]).sum(dim=0)
-
-
-def _pointwise(maps: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """A 1x1 convolution of maps (N, C, H, W) by a weight (D, C), a matrix product where the maps are channels-last."""
-    return F.linear(maps.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
 
 
 def sum_upsampled(branches: Sequence[Tensor]) -> Tensor:

@@ -19,6 +19,7 @@ from effiseg.models.head import ExactDecodeHead
 from effiseg.models.initial import FIRST_WEIGHTS
 from effiseg.models.norms import swap_norms
 from effiseg.models.outputs import Outputs
+from effiseg.models.products import swap_linears
 from effiseg.weights.files import read_tensors
 from effiseg.weights.layouts import load_strictly, to_transformers
 from effiseg.weights.variants import VARIANTS
@@ -116,6 +117,7 @@ def build_model(model: Model, classes: Sequence[str]) -> Segmenter:
     if model.embedding == "bottleneck":
         swap_embeddings(network)
     swap_norms(network, model.norms, model.alpha_init)
+    swap_linears(network)
     FIRST_WEIGHTS[model.draw](network)
     return Segmenter(network, model.mean, model.std)
 

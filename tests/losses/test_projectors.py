@@ -9,6 +9,7 @@ from effiseg.base.objective import Loss
 from effiseg.losses.distillation import cosine_guided_distillation
 from effiseg.losses.terms import Cskd, Setting, Signals
 from effiseg.models.outputs import Outputs
+from effiseg.models.products import Pointwise
 
 STUDENT, TEACHER = [2, 3, 4, 5], [4, 5, 6, 7]
 
@@ -62,7 +63,7 @@ def test_conv_bn_relu_is_that_and_cannot_reach_a_negative_target(build, signals)
     term = build(projector="conv_bn_relu")
     projected = []
     for projector, feature in zip(term.projectors, signals.student.features, strict=True):
-        assert [type(layer) for layer in projector] == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU]
+        assert [type(layer) for layer in projector] == [Pointwise, nn.BatchNorm2d, nn.ReLU]
         values = projector[0](feature)
         mean, variance = values.mean(dim=(0, 2, 3), keepdim=True), values.var(dim=(0, 2, 3), keepdim=True, correction=0)
         projected.append(((values - mean) / (variance + 1e-5).sqrt()).clamp(min=0))

@@ -47,9 +47,9 @@ def test_the_encoder_is_drawn_as_mit(drawn, variant):
             fan_out = layer.kernel_size[0] * layer.kernel_size[1] * layer.out_channels // layer.groups
             assert_deviation(layer.weight, math.sqrt(2 / fan_out), name)
         assert layer.bias is None or not layer.bias.any(), name
-        kinds.add((type(layer), layer.groups > 1 if isinstance(layer, nn.Conv2d) else None))
+        kinds.add(layer.groups > 1 if isinstance(layer, nn.Conv2d) else None)
     # linear layers, dense convolutions (patch embeddings, sequence reduction) and depthwise ones were all seen
-    assert kinds == {(nn.Linear, None), (nn.Conv2d, False), (nn.Conv2d, True)}
+    assert kinds == {None, False, True}
     norms = [each for each in encoder.modules() if isinstance(each, nn.LayerNorm)]
     assert norms
     assert all((norm.weight == 1).all() and not norm.bias.any() for norm in norms)
