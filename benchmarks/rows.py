@@ -40,6 +40,7 @@ from effiseg.deployment.graph_export import export_onnx
 from effiseg.deployment.onnx_file import quantise
 from effiseg.deployment.runtimes import compile_openvino, openvino_installed, read_openvino
 from effiseg.models import Deployed, deploy
+from effiseg.models.products import Linear, prefers_onednn
 from effiseg.models.segformer import build_model
 from effiseg.preparation.prepare import prepare
 from effiseg.scenes.synthetic import synthesize
@@ -89,6 +90,15 @@ def kd_step() -> Iterator[Result]:
     mine, theirs = zip(*pairs, strict=True)
     note = f"{start} for both; resident memory at the peak of {peak.STEPS} steps above that with the networks loaded"
     yield _less_memory("kd_peak_memory", mine, theirs, 0.65, note)
+
+
+def linear_layer() -> Iterator[Result]:
+    """A linear layer of the first stage, forwards and backwards, by the library that EffiSeg chooses and by torch's."""
+    ours, other, tokens = Linear(64, 256), nn.Linear(64, 256), torch.randn(2**14, 64, requires_grad=True)
+    slope, chosen = torch.randn(2**14, 256), "oneDNN" if prefers_onednn() else "MKL"
+    note = f"{2**14} tokens from 64 to 256 channels and back, float32; ours: {chosen}; other: torch's own, MKL"
+    ways = (lambda: ours(tokens).backward(slope)), (lambda: other(tokens).backward(slope))
+    yield _compared("linear_layer", *ways, None, note)
 
 
 @torch.inference_mode()
@@ -208,6 +218,7 @@ CPU_ROWS: tuple[Callable[[], Iterator[Result]], ...] = (
     b0_step,
     compiled_step,
     kd_step,
+    linear_layer,
     b0_inference,
     *((b0_openvino,) if openvino_installed() else ()),
     b2_inference,
