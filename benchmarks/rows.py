@@ -34,6 +34,7 @@ from benchmarks.setting import (
 )
 from benchmarks.stock import Stock
 from effiseg.base.config import load_config
+from effiseg.base.device import keep_freed_memory
 from effiseg.base.schema import Model
 from effiseg.data.prepared import Prepared
 from effiseg.deployment.graph_export import export_onnx
@@ -94,6 +95,7 @@ def kd_step() -> Iterator[Result]:
 
 def linear_layer() -> Iterator[Result]:
     """A linear layer of the first stage, forwards and backwards, by the library that EffiSeg chooses and by torch's."""
+    keep_freed_memory()  # as trainings do
     ours, other, tokens = Linear(64, 256), nn.Linear(64, 256), torch.randn(2**14, 64, requires_grad=True)
     slope, chosen = torch.randn(2**14, 256), "oneDNN" if prefers_onednn() else "MKL"
     note = f"{2**14} tokens from 64 to 256 channels and back, float32; ours: {chosen}; other: torch's own, MKL"

@@ -1,8 +1,9 @@
 """Matrix products of a linear layer on a CPU, by whichever of torch's two libraries is fast on it.
 
-In float32 torch calls MKL, which takes the widest vectors of Intel's own CPUs alone: on an AMD EPYC with AVX-512 it
-reaches two fifths of what oneDNN does, which torch brings along too and uses for convolutions. So on any other maker's
-x86 CPU the products go to oneDNN, forwards and backwards; everywhere else they stay where torch sends them.
+In float32 torch calls MKL, which takes the widest vectors of Intel's own CPUs alone: on an AMD EPYC with AVX-512 it is
+far behind oneDNN, which torch brings along too and uses for convolutions (`linear_layer` of benchmarks/results.csv). So
+on any other maker's x86 CPU the products go to oneDNN, forwards and backwards; elsewhere they stay where torch sends
+them.
 """
 
 from functools import cache
