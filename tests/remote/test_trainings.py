@@ -147,11 +147,12 @@ def test_a_run_that_cannot_be_kept_failed(
 
 
 def test_nothing_is_trained_for_a_folder_of_another_study(
-    study: Callable[..., Any], kept: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+    study: Callable[..., Any], kept: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with pytest.raises(EffiSegError, match="kd-0 does not belong there"):
         study("kd-0", packed=("teacher-0", "kd-0"), folder=Path("out"))
     monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)  # the repository may hold rows of a study
     with pytest.raises(EffiSegError, match=r"^rows/teacher\.json: not found, though params\.yaml has the row"):
         study("kd-0", folder=Path("out"))
 
