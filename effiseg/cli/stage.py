@@ -77,7 +77,7 @@ def _call(main: Callable[[], None]) -> None:
     try:
         main()
     except KeyboardInterrupt:
-        _leave("interrupted; the same command goes on from the last checkpoint", 130)
+        _leave("interrupted; the same command goes on from the last checkpoint, if there is one", 130)
     except EffiSegError as error:
         _leave(str(error), 1)
     except Exception as error:
