@@ -97,8 +97,8 @@ def linear_layer() -> Iterator[Result]:
     """A linear layer of the first stage, forwards and backwards, by the library that EffiSeg chooses and by torch's."""
     keep_freed_memory()  # as trainings do
     ours, other, tokens = Linear(64, 256), nn.Linear(64, 256), torch.randn(2**14, 64, requires_grad=True)
-    slope, chosen = torch.randn(2**14, 256), "oneDNN" if prefers_onednn() else "MKL"
-    note = f"{2**14} tokens from 64 to 256 channels and back, float32; ours: {chosen}; other: torch's own, MKL"
+    slope, chosen = torch.randn(2**14, 256), "oneDNN" if prefers_onednn() else "the same"
+    note = f"{2**14} tokens from 64 to 256 channels and back, float32; ours: {chosen}; other: torch's own"
     ways = (lambda: ours(tokens).backward(slope)), (lambda: other(tokens).backward(slope))
     yield _compared("linear_layer", *ways, None, note)
 

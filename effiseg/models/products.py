@@ -47,7 +47,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     if not _by_onednn(x, weight):
         return F.linear(x, weight, bias)
-    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+    if torch.is_grad_enabled() and any(each is not None and each.requires_grad for each in (x, weight, bias)):
         product: Tensor = _Linear.apply(x.reshape(-1, x.shape[-1]).contiguous(), weight, bias)
         return product.view(*x.shape[:-1], len(weight))
     return _product(x, weight, bias)
@@ -94,7 +94,7 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def _by_onednn(x: Tensor, weight: Tensor) -> bool:
     # exporters, compilers and autocast know torch's own operations alone
-    if torch.compiler.is_compiling() or torch.compiler.is_exporting() or torch.jit.is_tracing():
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
     return (
         x.device.type == "cpu"
@@ -109,5 +109,8 @@ def _by_onednn(x: Tensor, weight: Tensor) -> bool:
 def prefers_onednn() -> bool:
     """Whether this machine's matrix products are oneDNN's: an x86 CPU that is not Intel's, where torch calls MKL."""
     if not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()):
+        return False
+    # an older torch, as machines without DVC may have, does not tell
+    if not hasattr(torch.cpu, "get_capabilities"):
         return False
     return "intel" not in str(torch.cpu.get_capabilities().get("cpu_name", "intel")).lower()

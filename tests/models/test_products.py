@@ -86,6 +86,9 @@ def test_only_what_is_asked_for_gets_a_gradient(by_onednn, monkeypatch):
     assert len(calls) == 2
     with torch.no_grad():
         assert not linear(torch.randn(5, 3), weight).requires_grad
+    bias = torch.zeros(4, requires_grad=True)
+    linear(torch.randn(5, 3), torch.randn(4, 3), bias).sum().backward()
+    close(bias.grad, torch.full((4,), 5.0))
 
 
 @has_onednn
@@ -118,6 +121,11 @@ def test_intels_cpus_stay_with_mkl(monkeypatch, name, expected):
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
     assert prefers_onednn.__wrapped__() is expected
+
+
+def test_a_torch_that_does_not_tell_the_cpu_stays_with_mkl(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert not prefers_onednn.__wrapped__()
 
 
 def test_a_torch_without_mkl_is_left_alone(monkeypatch):
